@@ -1,0 +1,14 @@
+"""The data path: from any source of extents to any sink of them, in constant memory.
+
+    extent    Extent, FileRange and the rules for streams of them
+    source    BlockSource: a virtual disk that can be read
+    sink      BlockSink: a virtual disk that is being written
+    imagefile ImageFile: a window of a regular file that format plugins read and write, and the rule which
+              other files an image may name
+    pipeline  copy(source, sink): bounded read-ahead, progress, checkpoint, cancel
+    digest    content digests: plain SHA-256 and a resumable tree of chunk digests
+    filters   decorators of the same type: throttle, retry, meter, cache, window
+    images    open, create, convert, compare, check whole images through the installed format plugins
+
+Deliberately no gRPC, no kernel, no asyncio. Format plugins and tasks import from here; nothing here imports them.
+"""

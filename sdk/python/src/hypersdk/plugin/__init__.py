@@ -1,0 +1,27 @@
+"""The contracts that a plugin implements, and its manifest. Standard library only, so that a plugin's own
+dependencies can never clash with ours.
+
+A plugin is an installable distribution with entry points in the groups `hypersdk.<kind>`. Each entry point names a
+class: a subclass of the kind's contract, created with no arguments and configured afterwards. Beside the class, in the same
+package, lies `manifest.json`, which the kernel reads without importing anything.
+
+    kind        contract          one instance is
+    provider    Provider          a platform, opened for one connection
+    format      ImageFormat       a disk-image format
+    storage     Storage           a place for objects, opened for one connection
+    task        Task              a job type
+
+Methods marked (C) are called in the control host, (R) in a runner, (CR) in both.
+"""
+
+from hypersdk.plugin.image_format import CheckReport, ImageFormat
+from hypersdk.plugin.manifest import API_VERSION, ComponentManifest, Manifest, MethodPolicy
+from hypersdk.plugin.provider import ChangeSet, DiskSpec, Health, Machine, MachineDisk, Nic, Page, Provider
+from hypersdk.plugin.storage import ObjectInfo, ObjectWriter, Storage
+from hypersdk.plugin.task import Progress, Task, TaskContext
+
+__all__ = [
+    "API_VERSION", "ChangeSet", "CheckReport", "ComponentManifest", "DiskSpec", "Health", "ImageFormat", "Machine",
+    "MachineDisk", "Manifest", "MethodPolicy", "Nic", "ObjectInfo", "ObjectWriter", "Page", "Progress", "Provider",
+    "Storage", "Task", "TaskContext",
+]  # fmt: skip
