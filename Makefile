@@ -1,0 +1,34 @@
+# Every target does its own set-up, from a fresh clone, with nothing but Python 3.11+ (and apt, as root, for the
+# programs that tests compare against). `make demo` shows the product; `make test` proves it.
+
+SHELL := /bin/bash
+PY ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PROJECTS := $(sort $(wildcard kernel sdk/python sdk/cli plugins/*))
+PROTOS := $(shell find proto -name '*.proto' 2>/dev/null | sort)
+CASES ?= *
+PYTEST_ARGS ?=
+
+.PHONY: setup demo test lint proto proto-check bench soak lock clean system-tools
+
+setup: $(STAMP)
+
+# uv is bootstrapped by the hashes of the lock itself, so no unpinned byte is ever run.
+$(STAMP): requirements.lock $(addsuffix /pyproject.toml,$(PROJECTS))
+	@test -x $(BIN)/python || $(PY) -m venv $(VENV)
+	@awk '/^[A-Za-z]/{keep=/^uv==/} keep' requirements.lock > $(VENV)/uv.lock
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
+	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements.lock
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation $(foreach p,$(PROJECTS),-e ./$(p))
+	@touch $@
+
+lock:
+	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --no-annotate \
+	  --python-version 3.11 --group pyproject.toml:dev --all-extras --no-emit-package hypersdk \
+	  $(addsuffix /pyproject.toml,$(PROJECTS)) -o requirements.lock
+
+clean:
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
