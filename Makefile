@@ -32,3 +32,17 @@ lock:
 clean:
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+# Imports that come from the locked environment, copied where buf and protoc find them.
+build/proto-include: $(STAMP)
+	@rm -rf $@ && mkdir -p $@/google
+	@cp -r $(VENV)/lib/python3*/site-packages/google/{api,rpc,longrunning,type} $@/google/ 2>/dev/null || true
+	@find $@ -type f ! -name '*.proto' -delete
+
+# Stubs are generated into the SDK, committed, and checked fresh by `make lint`.
+proto: $(STAMP) build/proto-include
+	$(BIN)/python proto/generate.py sdk/python/src
+
+proto-check: $(STAMP) build/proto-include
+	$(BIN)/buf lint
+	$(BIN)/python proto/generate.py --check sdk/python/src
