@@ -1,0 +1,43 @@
+"""Resource names and ids (AIP-122): `jobs/{job}`, `connections/{connection}/machines/{machine}`, …"""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from hypersdk.errors import FieldViolation, InvalidArgument
+
+ID_PATTERN = r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
+_ID = re.compile(rf"\A{ID_PATTERN}\Z")
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
+
+
+def check_id(value: str, field: str) -> str:
+    """The id itself, or InvalidArgument (ID_INVALID) naming `field`."""
+    if not _ID.match(value):
+        rule = "must start with a letter, hold only a-z, 0-9 and '-', not end with '-', and have 1 to 63 characters"
+        raise InvalidArgument(
+            f"{field}: {value[:80]!r} {rule}", reason="ID_INVALID", violations=(FieldViolation(field, rule),)
+        )
+    return value
+
+
+def id_of(name: str, collection: str, field: str = "name") -> str:
+    """`x` of `{collection}/x`. Raises InvalidArgument (NAME_INVALID)."""
+    prefix, _, rest = name.partition("/")
+    if prefix != collection or not _ID.match(rest):
+        rule = f"must be {collection}/{{id}}"
+        raise InvalidArgument(
+            f"{field}: {name[:80]!r} {rule}", reason="NAME_INVALID", violations=(FieldViolation(field, rule),)
+        )
+    return rest
+
+
+def connection_of(name: str, field: str = "name") -> str:
+    """The id of the connection that `name` starts with (`connections/x/…`), or InvalidArgument."""
+    return id_of("/".join(name.split("/", 2)[:2]), "connections", field)
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id, `{prefix}-` and 12 random characters (62 bits): unguessable is not needed, unique is."""
+    return f"{prefix}-" + "".join(secrets.choice(_ALPHABET) for _ in range(12))
