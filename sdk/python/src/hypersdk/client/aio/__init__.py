@@ -1,0 +1,1 @@
+"""AsyncClient and its sub-clients, one file a service."""

@@ -1,0 +1,22 @@
+"""client.system: what the kernel is and how it is doing."""
+
+from __future__ import annotations
+
+import grpc
+
+from hypersdk.api.system.v1 import system_pb2, system_pb2_grpc
+from hypersdk.client.aio.caller import AsyncCaller
+
+
+class AsyncSystem:
+    """Calls of SystemService."""
+
+    def __init__(self, channel: grpc.aio.Channel, caller: AsyncCaller) -> None:
+        self._stub = system_pb2_grpc.SystemServiceStub(channel)
+        self._caller = caller
+
+    async def info(self, *, timeout_s: float | None = None) -> system_pb2.SystemInfo:
+        """Version, addresses, counts, memory, and whether the kernel is draining."""
+        return await self._caller.unary(
+            self._stub.GetSystemInfo, system_pb2.GetSystemInfoRequest(), timeout_s
+        )

@@ -1,0 +1,105 @@
+# Generated from aio/client.py by `python -m hypersdk.client.generate_sync`; change that file instead.
+# ruff: noqa: I001 - sorted by the async names
+"""Client: one channel and one sub-client a service."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from hypersdk.client.sync.caller import Caller
+from hypersdk.client.calls import CallOptions
+from hypersdk.client.channel import open_sync
+from hypersdk.client.discovery import Endpoint, discover
+
+if TYPE_CHECKING:
+    from hypersdk.client.sync.connections import Connections
+    from hypersdk.client.sync.events import Events
+    from hypersdk.client.sync.formats import Formats
+    from hypersdk.client.sync.inventory import Inventory
+    from hypersdk.client.sync.jobs import Jobs
+    from hypersdk.client.sync.operations import Operations
+    from hypersdk.client.sync.plugins import Plugins
+    from hypersdk.client.sync.storage import Storage
+    from hypersdk.client.sync.system import System
+
+
+class Client:
+    """A connection to one daemon. Cheap to create: nothing is sent before the first call; `close` ends it. A
+    service's stubs are imported when its sub-client is first used (40 ms for all of them)."""
+
+    def __init__(
+        self, address: str = "", *, endpoint: Endpoint | None = None, options: CallOptions | None = None
+    ) -> None:
+        """`address` (`unix:/path`, `host:port`) or a whole `endpoint`; neither: the daemon of this user, as
+        `discover` finds it. Raises InvalidArgument (ADDRESS_INVALID), Unauthenticated (CREDENTIALS_UNREADABLE)."""
+        self.endpoint = endpoint or discover(address)
+        self._channel = open_sync(self.endpoint)
+        self._caller = Caller(self.endpoint.target, options or CallOptions())
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        from hypersdk.client.sync.jobs import Jobs
+
+        return Jobs(self._channel, self._caller)
+
+    @cached_property
+    def connections(self) -> Connections:
+        from hypersdk.client.sync.connections import Connections
+
+        return Connections(self._channel, self._caller)
+
+    @cached_property
+    def inventory(self) -> Inventory:
+        from hypersdk.client.sync.inventory import Inventory
+
+        return Inventory(self._channel, self._caller)
+
+    @cached_property
+    def formats(self) -> Formats:
+        from hypersdk.client.sync.formats import Formats
+
+        return Formats(self._channel, self._caller)
+
+    @cached_property
+    def storage(self) -> Storage:
+        from hypersdk.client.sync.storage import Storage
+
+        return Storage(self._channel, self._caller)
+
+    @cached_property
+    def plugins(self) -> Plugins:
+        from hypersdk.client.sync.plugins import Plugins
+
+        return Plugins(self._channel, self._caller)
+
+    @cached_property
+    def events(self) -> Events:
+        from hypersdk.client.sync.events import Events
+
+        return Events(self._channel, self._caller)
+
+    @cached_property
+    def system(self) -> System:
+        from hypersdk.client.sync.system import System
+
+        return System(self._channel, self._caller)
+
+    @cached_property
+    def operations(self) -> Operations:
+        from hypersdk.client.sync.operations import Operations
+
+        return Operations(self._channel, self._caller)
+
+    def close(self) -> None:
+        """End the channel; calls in flight fail with Cancelled."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
