@@ -1,6 +1,7 @@
 """The HyperSDK kernel: a router and a clock.
 
-It knows jobs, plugin generations, connections, events and identities. It does not know what a machine, a disk, an object or a
+It knows jobs, plugin generations, connections, events and identities. It does not know what a machine, a disk, an
+object or a
 price is: plugins do. It imports no plugin, no `hypersdk.data`, and never forks. Floors, from the top:
 
     server    the composition root: configuration, listeners, one wrapper around every method, shutdown

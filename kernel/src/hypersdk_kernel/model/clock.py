@@ -1,4 +1,5 @@
-"""Time as a parameter. Wall time in seconds since the epoch (UTC) for people and the store; monotonic seconds for delays."""
+"""Time as a parameter. Wall time in seconds since the epoch (UTC) for people and the store; monotonic seconds for
+delays."""
 
 from __future__ import annotations
 

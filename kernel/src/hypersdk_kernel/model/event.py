@@ -9,8 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """`type` is `noun.verbed` or `job.<state>`; `subject` a resource name; `actor` who caused it (`local`, `token`, `kernel`,
-    `runner`). Revisions grow by one and are never reused. `payload` is JSON-able; a `job.*` event's payload holds `job`, the
+    """`type` is `noun.verbed` or `job.<state>`; `subject` a resource name; `actor` who caused it (`local`, `token`,
+    `kernel`,
+    `runner`). Revisions grow by one and are never reused. `payload` is JSON-able; a `job.*` event's payload holds
+    `job`, the
     whole job as store.codec writes it, so that a watcher needs no second read."""
 
     revision: int

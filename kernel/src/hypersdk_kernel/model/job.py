@@ -1,6 +1,7 @@
 """Jobs and their life, as a table.
 
-A job is acknowledged when it is in the store, and from then on is always in exactly one state. What may happen in a state is
+A job is acknowledged when it is in the store, and from then on is always in exactly one state. What may happen in a
+state is
 TRANSITIONS and nothing else; `next_state` refuses the rest.
 """
 
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hypersdk.errors import FailedPrecondition
+
 from hypersdk_kernel.model.retry import RetryPolicy
 
 
@@ -76,7 +78,8 @@ def next_state(state: JobState, event: JobEvent) -> JobState:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """As hypersdk.plugin.Progress, with wall time in seconds and the rate over the last seconds, bytes/s. -1: unknown."""
+    """As hypersdk.plugin.Progress, with wall time in seconds and the rate over the last seconds, bytes/s. -1:
+    unknown."""
 
     phase: str = ""
     bytes_done: int = 0
@@ -102,7 +105,8 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run of a task. Times are seconds since the epoch. `error` is a HyperError's `to_json`. `revision` is that of the
+    """One run of a task. Times are seconds since the epoch. `error` is a HyperError's `to_json`. `revision` is that
+    of the
     last event about it and serves as etag."""
 
     id: str

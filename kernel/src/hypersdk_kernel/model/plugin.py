@@ -1,6 +1,6 @@
 """Plugins and their generations.
 
-    INSTALLED ─▶ PROBING ─▶ ACTIVE ─▶ DRAINING ─▶ RETIRED          FAILED from any of the first three, with the reason
+INSTALLED ─▶ PROBING ─▶ ACTIVE ─▶ DRAINING ─▶ RETIRED          FAILED from any of the first three, with the reason
 """
 
 from __future__ import annotations

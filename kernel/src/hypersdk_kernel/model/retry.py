@@ -22,7 +22,8 @@ class RetryPolicy:
 
     def delay_s(self, failed_attempts: int, random: float, hint_s: float | None = None) -> float:
         """Seconds until the next attempt after `failed_attempts` (≥ 1). `random` in [0, 1) spreads it over ±10 %, so
-        that jobs which failed together do not return together. A peer's `hint_s` is a lower bound, even above the cap."""
+        that jobs which failed together do not return together. A peer's `hint_s` is a lower bound, even above the
+        cap."""
         exponent = min(failed_attempts - 1, 64)
         delay = min(self.initial_delay_s * self.multiplier**exponent, self.max_delay_s)
         return max(delay * (0.9 + 0.2 * random), hint_s or 0.0)

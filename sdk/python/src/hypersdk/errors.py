@@ -266,6 +266,8 @@ def from_exception(exc: BaseException, *, doing: str = "") -> HyperError:
 
 
 __all__ = [
-    *sorted(cls.__name__ for cls in KINDS.values()),
-    "KINDS", "FieldViolation", "HyperError", "from_exception", "from_json",
+    "KINDS", "Aborted", "AlreadyExists", "Cancelled", "DataLoss", "DeadlineExceeded", "FailedPrecondition",
+    "FieldViolation", "HyperError", "Internal", "InvalidArgument", "MalformedImage", "NotFound", "OutOfRange",
+    "PermissionDenied", "ResourceExhausted", "Unauthenticated", "Unavailable", "Unsupported", "from_exception",
+    "from_json",
 ]  # fmt: skip

@@ -2,7 +2,8 @@
 dependencies can never clash with ours.
 
 A plugin is an installable distribution with entry points in the groups `hypersdk.<kind>`. Each entry point names a
-class: a subclass of the kind's contract, created with no arguments and configured afterwards. Beside the class, in the same
+class: a subclass of the kind's contract, created with no arguments and configured afterwards. Beside the class, in
+the same
 package, lies `manifest.json`, which the kernel reads without importing anything.
 
     kind        contract          one instance is

@@ -1,6 +1,7 @@
 """ImageFormat: the contract of `hypersdk.format` plugins.
 
-A format is stateless. `probe` judges the first bytes of a file; `open` turns a file into a BlockSource; `create` turns an
+A format is stateless. `probe` judges the first bytes of a file; `open` turns a file into a BlockSource; `create`
+turns an
 empty file into a BlockSink; `check` looks for damage. It reads and writes only through the ImageFile it is given.
 """
 

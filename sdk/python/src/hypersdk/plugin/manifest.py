@@ -23,7 +23,8 @@
       }
     }
 
-In a `spec_schema` a string property may carry `"x-hypersdk-resource"`: `"connection"`, `"machine"` (a name that starts
+In a `spec_schema` a string property may carry `"x-hypersdk-resource"`: `"connection"`, `"machine"` (a name that
+starts
 with a connection's) or `"format"`. From these the kernel knows, without knowing the task, which connections a job is
 granted (with their secrets) and which generations it pins.
 """
@@ -42,7 +43,19 @@ API_VERSION = (1, 0)
 """Major and minor of the contracts in this SDK."""
 
 KINDS = frozenset(
-    {"provider", "format", "storage", "pricing", "task", "notifier", "secrets", "executor", "carbon", "service", "hooks"}
+    {
+        "provider",
+        "format",
+        "storage",
+        "pricing",
+        "task",
+        "notifier",
+        "secrets",
+        "executor",
+        "carbon",
+        "service",
+        "hooks",
+    }
 )
 MAX_MANIFEST_BYTES = 1 << 20
 
@@ -176,7 +189,9 @@ def _parse_component(key: str, value: Any, fault: Any) -> ComponentManifest | No
 
     def strings(name: str, pattern: re.Pattern[str] | None = None) -> tuple[str, ...]:
         rows = value.get(name, [])
-        if not isinstance(rows, list) or not all(isinstance(r, str) and (not pattern or pattern.match(r)) for r in rows):
+        if not isinstance(rows, list) or not all(
+            isinstance(r, str) and (not pattern or pattern.match(r)) for r in rows
+        ):
             fault(f"{path}.{name}", "must be a list of strings" + (f" matching {pattern.pattern}" if pattern else ""))
             return ()
         return tuple(rows)

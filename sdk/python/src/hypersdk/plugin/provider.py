@@ -1,6 +1,7 @@
 """Provider: the contract of `hypersdk.provider` plugins: a platform that has machines with disks.
 
-An instance belongs to one connection. Its life: created with no arguments, `configure(config, secrets)`, then inventory
+An instance belongs to one connection. Its life: created with no arguments, `configure(config, secrets)`, then
+inventory
 calls (C) in the control host or, in a runner, `open_source`/`changes`/`open_target`, then `close()`.
 """
 

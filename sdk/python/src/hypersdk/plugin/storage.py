@@ -1,9 +1,11 @@
 """Storage: the contract of `hypersdk.storage` plugins: a place for objects.
 
-Keys are relative POSIX paths (`exports/web01/disk-0.qcow2`): 1–1024 bytes of UTF-8, no empty, `.` or `..` component, no
+Keys are relative POSIX paths (`exports/web01/disk-0.qcow2`): 1–1024 bytes of UTF-8, no empty, `.` or `..` component,
+no
 backslash, no control character. An implementation checks them with `check_key` before use.
 
-Duties: an object appears under its key whole or not at all (`commit`); `delete` of what is not there succeeds; `stat` after
+Duties: an object appears under its key whole or not at all (`commit`); `delete` of what is not there succeeds;
+`stat` after
 `commit` sees the object. Every method is safe to repeat.
 """
 
@@ -64,7 +66,8 @@ class ObjectWriter(abc.ABC):
 
     @property
     def token(self) -> str:
-        """Opaque; `open_writer(key, resume=token)` in another process goes on with what was written. Empty: cannot."""
+        """Opaque; `open_writer(key, resume=token)` in another process goes on with what was written. Empty:
+        cannot."""
         return ""
 
     @abc.abstractmethod
@@ -105,7 +108,8 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     def list(self, prefix: str, page_size: int, page_token: str) -> Page[ObjectInfo]:
-        """(CR) Objects whose key starts with `prefix` (may be empty), in order of key. Unfinished ones are not listed."""
+        """(CR) Objects whose key starts with `prefix` (may be empty), in order of key. Unfinished ones are not
+        listed."""
 
     @abc.abstractmethod
     def delete(self, key: str) -> None:

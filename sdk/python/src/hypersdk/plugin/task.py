@@ -1,7 +1,9 @@
 """Task: the contract of `hypersdk.task` plugins: a job type, and what a runner gives it to work with.
 
-A task runs in a runner, a process of its own for one attempt. It may be killed at any instant; the next attempt gets the
-last saved checkpoint and the list of resources that were acquired and not released. So a task acquires, then does, then
+A task runs in a runner, a process of its own for one attempt. It may be killed at any instant; the next attempt gets
+the
+last saved checkpoint and the list of resources that were acquired and not released. So a task acquires, then does,
+then
 publishes, and every step can be repeated.
 """
 
@@ -83,7 +85,8 @@ class TaskContext(abc.ABC):
 
     @abc.abstractmethod
     def throttle(self, nbytes: int) -> None:
-        """Account for `nbytes` moved; sleeps as the job's bandwidth limit demands (which may change while it runs)."""
+        """Account for `nbytes` moved; sleeps as the job's bandwidth limit demands (which may change while it
+        runs)."""
 
     @abc.abstractmethod
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:

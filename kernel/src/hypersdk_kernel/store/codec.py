@@ -1,0 +1,75 @@
+"""Model values as JSON and back: for rows, for event payloads, for remembered answers. Unknown keys are ignored and
+missing ones
+take the dataclass's default, so an older kernel's rows stay readable."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from hypersdk_kernel.model.connection import Connection
+from hypersdk_kernel.model.job import Attempt, AttemptState, Job, JobState, Pin, Progress
+from hypersdk_kernel.model.retry import RetryPolicy
+
+
+def dumps(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def job_to_json(job: Job) -> dict[str, Any]:
+    """Every field, JSON-able."""
+    out = {f.name: getattr(job, f.name) for f in dataclasses.fields(Job)}
+    out["state"] = job.state.value
+    out["retry"] = dataclasses.asdict(job.retry)
+    out["progress"] = None if job.progress is None else dataclasses.asdict(job.progress)
+    out["pins"] = [dataclasses.asdict(pin) for pin in job.pins]
+    out["labels"], out["spec"] = dict(job.labels), dict(job.spec)
+    return out
+
+
+def job_from_json(data: Mapping[str, Any]) -> Job:
+    values = _known(Job, data)
+    values["state"] = JobState(data["state"])
+    values["retry"] = RetryPolicy(**_known(RetryPolicy, data.get("retry") or {}))
+    values["progress"] = _progress(data.get("progress"))
+    values["pins"] = tuple(
+        Pin(**{**_known(Pin, pin), "components": tuple(pin["components"])}) for pin in data.get("pins") or ()
+    )
+    return Job(**values)
+
+
+def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
+    out = dataclasses.asdict(attempt)
+    out["state"] = attempt.state.value
+    return out
+
+
+def attempt_from_json(data: Mapping[str, Any]) -> Attempt:
+    values = _known(Attempt, data)
+    values["state"] = AttemptState(data["state"])
+    values["progress"] = _progress(data.get("progress"))
+    return Attempt(**values)
+
+
+def connection_to_json(connection: Connection) -> dict[str, Any]:
+    return {f.name: getattr(connection, f.name) for f in dataclasses.fields(Connection)}
+
+
+def connection_from_json(data: Mapping[str, Any]) -> Connection:
+    return Connection(**_known(Connection, data))
+
+
+def _known(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    names = _FIELDS.get(cls)
+    if names is None:
+        names = _FIELDS[cls] = frozenset(f.name for f in dataclasses.fields(cls))
+    return {k: v for k, v in data.items() if k in names}
+
+
+_FIELDS: dict[type, frozenset[str]] = {}
+
+
+def _progress(data: Mapping[str, Any] | None) -> Progress | None:
+    return None if data is None else Progress(**_known(Progress, data))

@@ -1,0 +1,122 @@
+"""Jobs and attempts as rows. A row's searchable columns repeat what its body says; both are written together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
+
+from hypersdk_kernel.model.job import TERMINAL, Attempt, Job, JobState
+from hypersdk_kernel.store import codec
+from hypersdk_kernel.store.tables import attempts, job_connections, jobs
+
+
+def add(conn: Connection, job: Job, connection_ids: Iterable[str]) -> None:
+    """Raises sqlalchemy IntegrityError when the id is taken."""
+    conn.execute(insert(jobs).values(**_row(job)))
+    rows = [{"job_id": job.id, "connection_id": c} for c in sorted(set(connection_ids))]
+    if rows:
+        conn.execute(insert(job_connections), rows)
+
+
+def save(conn: Connection, job: Job) -> None:
+    conn.execute(update(jobs).where(jobs.c.id == job.id).values(**_row(job)))
+
+
+def get(conn: Connection, job_id: str) -> Job | None:
+    body = conn.execute(select(jobs.c.body).where(jobs.c.id == job_id)).scalar_one_or_none()
+    return None if body is None else codec.job_from_json(json.loads(body))
+
+
+def exists(conn: Connection, job_id: str) -> bool:
+    return conn.execute(select(jobs.c.id).where(jobs.c.id == job_id)).first() is not None
+
+
+def page(
+    conn: Connection,
+    limit: int,
+    *,
+    order: str = "create_time",
+    descending: bool = True,
+    after: tuple[float, str] | None = None,
+    where: ColumnElement[bool] | None = None,
+) -> list[Job]:
+    """Up to `limit` jobs after the key (`order`'s value, id), which is the last one of the page before."""
+    column = jobs.c[order]
+    query = select(jobs.c.body).limit(limit)
+    if after is not None:
+        value, job_id = after
+        if descending:
+            query = query.where(or_(column < value, and_(column == value, jobs.c.id < job_id)))
+        else:
+            query = query.where(or_(column > value, and_(column == value, jobs.c.id > job_id)))
+    if where is not None:
+        query = query.where(where)
+    keys = (column.desc(), jobs.c.id.desc()) if descending else (column, jobs.c.id)
+    return [codec.job_from_json(json.loads(body)) for body in conn.execute(query.order_by(*keys)).scalars()]
+
+
+def unfinished(conn: Connection) -> list[Job]:
+    """Every job that is in no terminal state, oldest first."""
+    query = (
+        select(jobs.c.body)
+        .where(jobs.c.state.not_in([s.value for s in TERMINAL]))
+        .order_by(jobs.c.create_time, jobs.c.id)
+    )
+    return [codec.job_from_json(json.loads(body)) for body in conn.execute(query).scalars()]
+
+
+def counts(conn: Connection) -> dict[str, int]:
+    """Jobs by state."""
+    return {
+        row.state: row.n for row in conn.execute(select(jobs.c.state, func.count().label("n")).group_by(jobs.c.state))
+    }
+
+
+def using(conn: Connection, connection_id: str, states: Collection[JobState], limit: int) -> list[str]:
+    """Ids of jobs in one of `states` whose spec names the connection."""
+    query = (
+        select(jobs.c.id)
+        .join(job_connections, job_connections.c.job_id == jobs.c.id)
+        .where(job_connections.c.connection_id == connection_id, jobs.c.state.in_([s.value for s in states]))
+        .limit(limit)
+    )
+    return list(conn.execute(query).scalars())
+
+
+def save_attempt(conn: Connection, attempt: Attempt) -> None:
+    """Insert or replace."""
+    conn.execute(delete(attempts).where(attempts.c.job_id == attempt.job_id, attempts.c.number == attempt.number))
+    conn.execute(
+        insert(attempts).values(
+            job_id=attempt.job_id, number=attempt.number, state=attempt.state.value, start_time=attempt.start_time,
+            body=codec.dumps(codec.attempt_to_json(attempt)),
+        )
+    )  # fmt: skip
+
+
+def get_attempt(conn: Connection, job_id: str, number: int) -> Attempt | None:
+    query = select(attempts.c.body).where(attempts.c.job_id == job_id, attempts.c.number == number)
+    body = conn.execute(query).scalar_one_or_none()
+    return None if body is None else codec.attempt_from_json(json.loads(body))
+
+
+def attempts_page(conn: Connection, job_id: str, limit: int, after: int) -> list[Attempt]:
+    """Attempts of a number above `after`, in order."""
+    query = (
+        select(attempts.c.body)
+        .where(attempts.c.job_id == job_id, attempts.c.number > after)
+        .order_by(attempts.c.number)
+        .limit(limit)
+    )
+    return [codec.attempt_from_json(json.loads(body)) for body in conn.execute(query).scalars()]
+
+
+def _row(job: Job) -> dict[str, object]:
+    return {
+        "id": job.id, "uid": job.uid, "task": job.task, "state": job.state.value, "priority": job.priority,
+        "owner": job.owner, "create_time": job.create_time, "update_time": job.update_time,
+        "next_attempt_time": job.next_attempt_time, "revision": job.revision, "labels": dict(job.labels),
+        "body": codec.dumps(codec.job_to_json(job)),
+    }  # fmt: skip

@@ -1,0 +1,68 @@
+"""Request ids (AIP-155): the same id with the same request returns the first answer for 24 h."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from hypersdk.errors import AlreadyExists
+from sqlalchemy import delete, insert, select
+
+from hypersdk_kernel.store import codec
+from hypersdk_kernel.store.engine import Tx
+from hypersdk_kernel.store.tables import requests
+
+KEPT_S = 24 * 3600.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """Which request this is. `digest`: SHA-256 of the serialized request, 32 bytes."""
+
+    request_id: str
+    method: str
+    digest: bytes
+
+
+def once(
+    tx: Tx,
+    key: RequestKey | None,
+    encode: Callable[[T], Any],
+    decode: Callable[[Any], T],
+    change: Callable[[], T],
+) -> T:
+    """`change()` and remember its answer under `key`; or the remembered answer, with nothing changed. Without a key
+    just
+    `change()`. Raises AlreadyExists (REQUEST_ID_REUSED) when the id came with another request."""
+    if key is None:
+        return change()
+    row = tx.conn.execute(select(requests).where(requests.c.request_id == key.request_id)).one_or_none()
+    if row is not None and row.create_time > tx.now - KEPT_S:
+        if row.method != key.method or bytes(row.digest) != key.digest:
+            raise AlreadyExists(
+                f"request_id {key.request_id} was used for another request; choose a new UUID for every new request",
+                reason="REQUEST_ID_REUSED",
+                metadata={"request_id": key.request_id},
+            )
+        return decode(json.loads(row.answer))
+    answer = change()
+    tx.conn.execute(delete(requests).where(requests.c.request_id == key.request_id))
+    tx.conn.execute(
+        insert(requests).values(
+            request_id=key.request_id,
+            method=key.method,
+            digest=key.digest,
+            answer=codec.dumps(encode(answer)),
+            create_time=tx.now,
+        )
+    )
+    return answer
+
+
+def forget_old(tx: Tx) -> None:
+    """Drop what is past its 24 h."""
+    tx.conn.execute(delete(requests).where(requests.c.create_time < tx.now - KEPT_S))

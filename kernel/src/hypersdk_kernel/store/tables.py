@@ -1,0 +1,88 @@
+"""The schema. Times are seconds since the epoch; JSON columns hold what codec.py writes. Migrations must follow
+every change
+here (`migrations/`); a test compares the two."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+jobs = Table(
+    "jobs", metadata,
+    Column("id", String(63), primary_key=True),
+    Column("uid", String(36), nullable=False, unique=True),
+    Column("task", String(63), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("owner", String(128), nullable=False),
+    Column("create_time", Float, nullable=False),
+    Column("update_time", Float, nullable=False),
+    Column("next_attempt_time", Float),
+    Column("revision", BigInteger, nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("jobs_by_state", "state", "create_time"),
+    Index("jobs_by_create_time", "create_time", "id"),
+    Index("jobs_by_update_time", "update_time", "id"),
+)  # fmt: skip
+
+attempts = Table(
+    "attempts", metadata,
+    Column("job_id", String(63), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("start_time", Float, nullable=False),
+    Column("body", Text, nullable=False),
+)  # fmt: skip
+
+connections = Table(
+    "connections", metadata,
+    Column("id", String(63), primary_key=True),
+    Column("uid", String(36), nullable=False, unique=True),
+    Column("component", String(127), nullable=False),
+    Column("create_time", Float, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("body", Text, nullable=False),
+)  # fmt: skip
+
+events = Table(
+    "events", metadata,
+    Column("revision", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=False),
+    Column("time", Float, nullable=False),
+    Column("type", String(64), nullable=False),
+    Column("subject", String(256), nullable=False),
+    Column("actor", String(128), nullable=False),
+    Column("payload", Text, nullable=False),
+    Index("events_by_subject", "subject", "revision"),
+)  # fmt: skip
+
+requests = Table(
+    "requests", metadata,
+    Column("request_id", String(36), primary_key=True),
+    Column("method", String(128), nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("create_time", Float, nullable=False),
+    Index("requests_by_time", "create_time"),
+)  # fmt: skip
+
+job_connections = Table(
+    "job_connections", metadata,
+    Column("job_id", String(63), primary_key=True),
+    Column("connection_id", String(63), primary_key=True),
+    Index("job_connections_by_connection", "connection_id"),
+)  # fmt: skip
