@@ -1,8 +1,9 @@
 """ImageFile: the window of a regular file that an image format reads or writes.
 
-Every byte that a format plugin touches goes through here, so this is where a read past the end becomes a typed error,
-and where an image that names other files (VMDK extents, backing files) is held to the rule: only plain names of regular
-files in the image's own directory, never a path, a link, a device, a FIFO or a URL.
+Every byte that a format plugin touches goes through here, so this is where a read past the end becomes a
+typed error, and where an image that names other files (VMDK extents, backing files) is held to the rule:
+only plain names of regular files in the image's own directory, never a path, a link, a device, a FIFO or a
+URL.
 """
 
 from __future__ import annotations
@@ -35,12 +36,19 @@ class ImageFile:
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], *, base: int = 0, length: int | None = None, follow: bool = True
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        base: int = 0,
+        length: int | None = None,
+        follow: bool = True,
+        writable: bool = False,
     ) -> ImageFile:
-        """Open an existing regular file for reading. `follow`: the user named it, so a symbolic link is fine.
-        Raises NotFound, PermissionDenied, InvalidArgument (NOT_A_REGULAR_FILE)."""
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
-        return cls(_open_regular(Path(path), flags), Path(path), base=base, length=length)
+        """Open an existing regular file, for reading unless `writable`. `follow`: the user named it, so a
+        symbolic link is fine. Raises NotFound, PermissionDenied, InvalidArgument (NOT_A_REGULAR_FILE)."""
+        mode = os.O_RDWR if writable else os.O_RDONLY
+        flags = mode | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+        return cls(_open_regular(Path(path), flags), Path(path), base=base, length=length, writable=writable)
 
     @classmethod
     def create(cls, path: str | os.PathLike[str], *, resume: bool = False) -> ImageFile:
@@ -163,7 +171,8 @@ class ImageFile:
 
 
 def _open_regular(path: Path, flags: int) -> int:
-    """O_NONBLOCK keeps a FIFO from hanging the open; the type is then judged on the descriptor, not the name."""
+    """O_NONBLOCK keeps a FIFO from hanging the open; the type is then judged on the descriptor, not the
+    name."""
     try:
         fd = os.open(path, flags)
     except FileNotFoundError as exc:

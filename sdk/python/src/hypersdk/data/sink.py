@@ -45,22 +45,22 @@ class BlockSink(abc.ABC):
         """Store `data` at `offset`. May leave out units that are all zeros. Raises OutOfRange past the end and
         ResourceExhausted when the medium is full."""
 
-    def zero(self, offset: int, length: int) -> None:
+    def zero(self, offset: int, length: int) -> None:  # noqa: B027  the default is right where zeros cost nothing
         """[offset, offset+length) reads as zeros. Costs nothing in formats where it is unallocated already;
         the default does just that, because sinks start as zeros and are written once. A sink over something that
         may hold stale bytes must override it."""
 
-    def write_file_range(self, offset: int, source: FileRange) -> bool:
+    def write_file_range(self, offset: int, source: FileRange) -> bool:  # noqa: ARG002  for overriders
         """Store `source` at `offset` by copy_file_range or its like. False: cannot, use `write`. A sink that finds
         zeros worth leaving out may still do so."""
         return False
 
-    def encode(self, offset: int, data: Buffer) -> object:
+    def encode(self, offset: int, data: Buffer) -> object:  # noqa: ARG002  for overriders
         """The CPU-bound part of `write` for one piece: thread-safe, changes nothing, result is only for this
         sink's `write_encoded`. Called only where `encodes`."""
         raise Unsupported(f"{type(self).__name__} has no separate encoding step", reason="SINK_DOES_NOT_ENCODE")
 
-    def write_encoded(self, offset: int, encoded: object) -> None:
+    def write_encoded(self, offset: int, encoded: object) -> None:  # noqa: ARG002  for overriders
         """The rest of `write`, in ascending order of offset."""
         raise Unsupported(f"{type(self).__name__} has no separate encoding step", reason="SINK_DOES_NOT_ENCODE")
 

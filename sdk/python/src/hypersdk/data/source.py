@@ -45,7 +45,7 @@ class BlockSource(abc.ABC):
         with zeros. All of it or an exception: OutOfRange past the end, MalformedImage / DataLoss when stored bytes
         are truncated, corrupt or decompress to another length."""
 
-    def file_ranges(self, offset: int, length: int) -> Iterator[FileRange] | None:
+    def file_ranges(self, offset: int, length: int) -> Iterator[FileRange] | None:  # noqa: ARG002  for overriders
         """Where [offset, offset+length), which `extents` called DATA, lies in a plain file: ranges in order
         covering exactly `length` bytes. None when the bytes are not stored as they are (compressed, remote,
         encrypted); then use `readinto`."""
@@ -57,7 +57,7 @@ class BlockSource(abc.ABC):
         format-specific fields."""
         return {"format": "unknown", "virtual_size": self.size}
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  a source in memory has nothing to release
         """Release descriptors. Idempotent. No read may be in flight."""
 
     def __enter__(self) -> Self:

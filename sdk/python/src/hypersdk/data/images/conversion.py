@@ -1,0 +1,96 @@
+"""convert(): one image file into another format, crash-safe and resumable.
+
+The target grows under `.<name>.partial-hypersdk` in its own directory and gets its name by a rename after it
+is complete and synced; a crash leaves the old file or the new one, never half of one. With `resume`, a state
+file beside it says how far the data is durable, and of which source.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hypersdk.data.images.inspection import open_image
+from hypersdk.data.images.partial import PartialTarget
+from hypersdk.data.pipeline import CopyHooks, CopyOptions, CopyResult, copy
+from hypersdk.errors import InvalidArgument, from_exception
+
+if TYPE_CHECKING:
+    from hypersdk.data.images.registry import FormatRegistry
+    from hypersdk.data.sink import BlockSink
+    from hypersdk.data.source import BlockSource
+
+
+def convert(
+    src: str | Path,
+    dst: str | Path,
+    *,
+    registry: FormatRegistry,
+    dst_format: str,
+    src_format: str = "",
+    options: Mapping[str, str] | None = None,
+    src_options: Mapping[str, str] | None = None,
+    copy_options: CopyOptions | None = None,
+    hooks: CopyHooks | None = None,
+    resume: bool = False,
+) -> CopyResult:
+    """Write what the image `src` holds to `dst` (mode 0600, or that of the file it replaces) in `dst_format`.
+
+    `options` are those of the target's format, `src_options` of the source's. On failure nothing is left,
+    unless `resume` was asked: then the next call with `resume` and the same arguments goes on from the last
+    checkpoint, or from the start when the source has changed. Raises InvalidArgument (SAME_FILE,
+    TARGET_NOT_A_FILE), Aborted (TARGET_BUSY), ResourceExhausted (DISK_FULL) and what formats and hooks
+    raise."""
+    source_path, target_path = Path(src), Path(os.path.abspath(dst))
+    options, hooks, copy_options = dict(options or {}), hooks or CopyHooks(), copy_options or CopyOptions()
+    image_format = registry.get(dst_format)
+    with open_image(source_path, registry=registry, format_name=src_format, options=src_options) as source:
+        if target_path.exists() and os.path.samefile(source_path, target_path):
+            raise InvalidArgument(
+                f"source and target are both {str(target_path)!r}; choose another target", reason="SAME_FILE"
+            )
+        identity = _identity(source_path, source, image_format.name, options)
+        partial = PartialTarget(target_path)
+        sink: BlockSink | None = None
+        try:
+            file, saved = partial.begin(identity, resume=resume)
+            offset = int(saved["offset"]) if saved else 0
+            sink = image_format.create(file, source.size, options, saved["sink"] if saved else None)
+            result = copy(
+                source, sink,
+                options=dataclasses.replace(copy_options, resume_offset=offset),
+                hooks=_saving(hooks, partial, identity) if resume else hooks,
+            )  # fmt: skip
+            partial.publish()
+        except BaseException as exc:
+            if sink is not None:
+                sink.abort()
+            partial.discard(keep=resume)
+            if isinstance(exc, OSError):
+                raise from_exception(exc, doing=f"writing {str(target_path)!r}") from exc
+            raise
+        return result
+
+
+def _saving(hooks: CopyHooks, partial: PartialTarget, identity: dict[str, Any]) -> CopyHooks:
+    def save(offset: int, state: dict[str, Any]) -> None:
+        partial.save(identity, {"offset": offset, "sink": state})
+        if hooks.checkpoint is not None:
+            hooks.checkpoint(offset, state)
+
+    return dataclasses.replace(hooks, checkpoint=save)
+
+
+def _identity(path: Path, source: BlockSource, target_format: str, options: dict[str, str]) -> dict[str, Any]:
+    """What has to be the same for a resumed conversion to make sense."""
+    facts = path.stat()
+    return {
+        "source": str(path.resolve()),
+        "source_file": [facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns],
+        "virtual_size": source.size,
+        "format": target_format,
+        "options": options,
+    }

@@ -1,0 +1,136 @@
+"""PartialTarget: a file that is being made and has not got its name yet.
+
+Its life: `begin` (a fresh file, or the one a dead process left), `save` now and then, then `publish` or
+`discard`. It is locked while it lives, so two conversions to one name do not write into each other. What
+goes into it is the caller's affair.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from hypersdk.data.imagefile import ImageFile
+from hypersdk.errors import Aborted, InvalidArgument
+
+_STATE_VERSION = 1
+_MAX_STATE_BYTES = 64 << 20
+
+
+class PartialTarget:
+    """`.<name>.partial-hypersdk` beside the target, and `.state` behind that when it can be resumed."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.path = target.with_name(f".{target.name}.partial-hypersdk")
+        self.state_path = self.path.with_name(self.path.name + ".state")
+        self.file: ImageFile | None = None
+
+    def begin(self, identity: dict[str, Any], *, resume: bool) -> tuple[ImageFile, dict[str, Any] | None]:
+        """The open file, and what the last `save` under the same `identity` stored if `resume`. Anything
+        else that an earlier attempt left is dropped. Raises Aborted (TARGET_BUSY) while another process
+        writes it, InvalidArgument (TARGET_NOT_A_FILE), OSError."""
+        self._check_target()
+        state = self._load(identity) if resume else None
+        if state is not None:
+            try:
+                self.file = ImageFile.create(self.path, resume=True)
+            except FileNotFoundError:
+                state = None
+            else:
+                self._lock(self.file)
+        if state is None:
+            self._drop_leftover()
+            self.file = ImageFile.create(self.path)
+            self._lock(self.file)
+        assert self.file is not None
+        return self.file, state
+
+    def save(self, identity: dict[str, Any], state: dict[str, Any]) -> None:
+        """Store `state` durably, in place of the former one: whole or not at all."""
+        text = json.dumps({"version": _STATE_VERSION, "identity": identity, "state": state})
+        fresh = self.state_path.with_name(self.state_path.name + ".new")
+        with fresh.open("w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        fresh.replace(self.state_path)
+        _sync_directory(self.path.parent)
+
+    def publish(self) -> None:
+        """Give the finished, synced file its name, replacing what had it (whose permissions it takes
+        over)."""
+        assert self.file is not None
+        with suppress(FileNotFoundError):
+            os.fchmod(self.file.fileno(), stat.S_IMODE(self.target.stat().st_mode))
+        self.path.replace(self.target)
+        self.state_path.unlink(missing_ok=True)
+        _sync_directory(self.path.parent)
+        self.file.close()
+
+    def discard(self, *, keep: bool) -> None:
+        """Close the file; delete it and its state unless `keep` and there is a state to resume from."""
+        if self.file is None:
+            return
+        if not (keep and self.state_path.exists()):
+            self.path.unlink(missing_ok=True)
+            self.state_path.unlink(missing_ok=True)
+        self.file.close()
+
+    def _check_target(self) -> None:
+        with suppress(FileNotFoundError):
+            if not stat.S_ISREG(self.target.stat().st_mode):
+                raise InvalidArgument(
+                    f"{str(self.target)!r} exists and is not a regular file; images are written to files only",
+                    reason="TARGET_NOT_A_FILE",
+                    metadata={"path": str(self.target)},
+                )
+
+    def _drop_leftover(self) -> None:
+        """Delete what a dead process left; refuse if its writer is alive."""
+        try:
+            leftover = ImageFile.create(self.path, resume=True)
+        except FileNotFoundError:
+            pass
+        else:
+            with leftover:
+                self._lock(leftover)
+                self.path.unlink(missing_ok=True)
+        self.state_path.unlink(missing_ok=True)
+
+    def _lock(self, file: ImageFile) -> None:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            self.file = None
+            raise Aborted(
+                f"another process is writing {str(self.target)!r} now; wait for it or choose another name",
+                reason="TARGET_BUSY",
+                metadata={"path": str(self.target)},
+            ) from exc
+
+    def _load(self, identity: dict[str, Any]) -> dict[str, Any] | None:
+        """The saved state, or None when there is none, or it is damaged or of another source or target."""
+        try:
+            if self.state_path.stat().st_size > _MAX_STATE_BYTES:
+                return None
+            saved = json.loads(self.state_path.read_text("utf-8"))
+        except (FileNotFoundError, ValueError):
+            return None
+        if not isinstance(saved, dict) or saved.get("version") != _STATE_VERSION or saved.get("identity") != identity:
+            return None
+        state = saved.get("state")
+        return state if isinstance(state, dict) else None
+
+
+def _sync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

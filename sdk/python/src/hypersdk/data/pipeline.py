@@ -1,0 +1,385 @@
+"""copy(): everything a source holds into a sink, in constant memory, whatever the disk's size.
+
+One stream of pieces in ascending order. A piece that lies in a plain file goes to a sink that can take it by
+copy_file_range, on the calling thread, and its bytes never enter this process. Every other piece is read by
+a worker thread, which also feeds the digest, looks for zeros and does the sink's encoding; the calling
+thread writes the results in order. Runs of zeros pass through as they are, however long, so the cost grows
+with the data.
+
+With a digest, all data takes the second way: the bytes have to be read in any case, and then the digest is
+of the very bytes that were written.
+
+Not here: opening, naming, publishing, retrying (hypersdk.data.images, the tasks and the filters do that).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hypersdk.data import zeros
+from hypersdk.data.extent import Extent, ExtentKind, FileRange
+from hypersdk.data.pieces import Piece, PieceKind, plan
+from hypersdk.data.workers import BufferPool, in_order, usable_cores
+from hypersdk.errors import FailedPrecondition, InvalidArgument, from_exception
+
+if TYPE_CHECKING:
+    from hypersdk.data.digest import ContentDigest
+    from hypersdk.data.sink import BlockSink
+    from hypersdk.data.source import BlockSource
+
+_FILE_PIECES = 8
+"""Pieces that one copy_file_range may span: the cost of a call in Python vanishes, `check` stays prompt."""
+_MAX_SOURCE_UNIT = 8 << 20
+_MAX_IN_FLIGHT_BYTES = 64 << 20
+_PROGRESS_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class CopyProgress:
+    """How far a copy is. `offset`: everything below it is in the sink. All in bytes; `bytes_read` and
+    `bytes_written` count what was really moved, not runs of zeros."""
+
+    offset: int
+    bytes_total: int
+    bytes_read: int
+    bytes_written: int
+
+
+@dataclass(frozen=True, slots=True)
+class CopyResult:
+    """What a copy did. `seconds` of wall time, the sink's finish included; `sink`: what its `finish`
+    returned."""
+
+    bytes_read: int
+    bytes_written: int
+    seconds: float
+    sink: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOptions:
+    """threads             0: number of usable cores
+    piece_bytes         unit of work; rounded up to the granularity of source and sink, with a digest to its chunks
+    read_ahead          pieces in flight at most; 0: 2 × threads + 2. Never more than 64 MiB together, two at least
+    detect_zeros        DATA that turns out to be all zeros, in units of at least 64 KiB, is not written
+    resume_offset       everything before it is in the sink already, bytes
+    checkpoint_bytes    a checkpoint is due after so many moved bytes, 0: never
+    checkpoint_seconds  … but not sooner after the last one
+    """
+
+    threads: int = 0
+    piece_bytes: int = 1 << 20
+    read_ahead: int = 0
+    detect_zeros: bool = True
+    resume_offset: int = 0
+    checkpoint_bytes: int = 256 << 20
+    checkpoint_seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class CopyHooks:
+    """All called on the thread that called `copy`, except `digest`, which the workers feed.
+
+    progress    at most 10 times a second, and once at the end
+    checkpoint  (offset, state): everything below offset is durable in the sink, state is what its `checkpoint` said
+    check       between pieces; raises to cancel, blocks to pause
+    throttle    after each piece, bytes moved
+    digest      told of every piece and every run of zeros. On resume, what its state lacks below `resume_offset` is
+                read again for it
+    """
+
+    progress: Callable[[CopyProgress], None] | None = None
+    checkpoint: Callable[[int, dict[str, Any]], None] | None = None
+    check: Callable[[], None] | None = None
+    throttle: Callable[[int], None] | None = None
+    digest: ContentDigest | None = None
+
+
+_DEFAULT_OPTIONS = CopyOptions()
+_NO_HOOKS = CopyHooks()
+
+
+def copy(
+    source: BlockSource,
+    sink: BlockSink,
+    *,
+    options: CopyOptions = _DEFAULT_OPTIONS,
+    hooks: CopyHooks = _NO_HOOKS,
+) -> CopyResult:
+    """Copy all of `source` and call `sink.finish()`. Never calls `sink.abort()`: the caller owns failure.
+
+    Raises what the source, the sink or a hook raises, as a HyperError where it was an OSError (a full disk
+    is ResourceExhausted, DISK_FULL); no thread of the copy is left running. InvalidArgument when the sink is
+    smaller than the source or `resume_offset` is not a multiple of its granularity."""
+    return _Copy(source, sink, options, hooks).run()
+
+
+class _Task(NamedTuple):
+    """A piece, and where it lies in plain files if it is to be copied from there."""
+
+    piece: Piece
+    ranges: tuple[FileRange, ...] | None
+
+
+class _Part(NamedTuple):
+    """`length` bytes at `start` in a piece's buffer; `encoded` by the sink if it does that."""
+
+    start: int
+    length: int
+    holds_data: bool
+    encoded: object = None
+
+
+class _Loaded(NamedTuple):
+    """A piece in memory, ready to be written; no buffer for a run of zeros."""
+
+    buffer: bytearray | None
+    parts: tuple[_Part, ...] = ()
+
+
+class _Copy:
+    """One call of `copy`: made, run once, thrown away."""
+
+    def __init__(self, source: BlockSource, sink: BlockSink, options: CopyOptions, hooks: CopyHooks) -> None:
+        self._source = source
+        self._sink = sink
+        self._options = options
+        self._hooks = hooks
+        self._unit = sink.granularity
+        self._piece = _piece_bytes(source, sink, options, hooks)
+        self._threads = options.threads or usable_cores()
+        limit = options.read_ahead or 2 * self._threads + 2
+        self._limit = max(2, min(limit, _MAX_IN_FLIGHT_BYTES // self._piece))
+        self._pool = BufferPool(self._piece)
+        self._by_file = not sink.encodes and hooks.digest is None
+        self._read = self._written = 0
+        self._started = self._progress_at = self._checkpoint_at = time.monotonic()
+        self._checkpoint_moved = 0
+        self._check_arguments()
+
+    def run(self) -> CopyResult:
+        self._feed_digest_again()
+        stream = in_order(
+            self._tasks(), self._load, threads=self._threads, limit=self._limit, inline=self._needs_no_worker
+        )
+        for task, loaded in stream:
+            if self._hooks.check is not None:
+                self._hooks.check()
+            before = self._read
+            self._store(task, loaded)
+            self._after(task.piece, self._read - before)
+        try:
+            facts = self._sink.finish()
+        except OSError as exc:
+            raise from_exception(exc, doing="finishing the target") from exc
+        self._tell(self._source.size)
+        return CopyResult(self._read, self._written, time.monotonic() - self._started, facts)
+
+    def _tasks(self) -> Iterator[_Task]:
+        """Pieces for the operating system are larger than those for memory; a larger one that cannot be
+        taken from a file is cut again."""
+        start, size = self._options.resume_offset, self._source.size
+        large = self._piece * (_FILE_PIECES if self._by_file and self._hooks.throttle is None else 1)
+        extents = self._source.extents(start, size - start) if start < size else iter(())
+        for piece in plan(extents, size, unit=self._unit, piece_bytes=large):
+            if piece.kind == PieceKind.ZERO:
+                yield _Task(piece, None)
+                continue
+            ranges = self._file_ranges(piece)
+            if ranges is not None:
+                yield _Task(piece, ranges)
+                continue
+            for small in _cut(piece, self._piece):
+                yield _Task(small, None)
+
+    def _file_ranges(self, piece: Piece) -> tuple[FileRange, ...] | None:
+        """Where the piece lies in files, if each range holds whole units of the sink."""
+        if not self._by_file or piece.kind != PieceKind.DATA or self._padded(piece) != piece.length:
+            return None
+        found = self._source.file_ranges(piece.offset, piece.length)
+        if found is None:
+            return None
+        ranges = tuple(found)
+        if any(r.length % self._unit for r in ranges[:-1]):
+            return None
+        return ranges
+
+    def _needs_no_worker(self, task: _Task) -> bool:
+        return task.ranges is not None or (task.piece.kind == PieceKind.ZERO and self._hooks.digest is None)
+
+    def _load(self, task: _Task) -> _Loaded:
+        """In a worker: read, digest, find zeros, encode."""
+        offset, length, kind = task.piece
+        digest = self._hooks.digest
+        if kind == PieceKind.ZERO:
+            if digest is not None:
+                digest.zero(offset, length)
+            return _Loaded(None)
+        buffer = self._pool.take()
+        view = memoryview(buffer)
+        self._readinto(offset, view[:length])
+        if digest is not None:
+            digest.update(offset, view[:length])
+        padded = self._padded(task.piece)
+        view[length:padded] = bytes(padded - length)
+        if self._options.detect_zeros:
+            unit = max(self._unit, zeros.ZERO_UNIT)
+            parts = [_Part(*run) for run in zeros.runs(buffer, padded, unit)]
+        else:
+            parts = [_Part(0, padded, holds_data=True)]
+        if self._sink.encodes:
+            parts = [
+                p._replace(encoded=self._sink.encode(offset + p.start, view[p.start : p.start + p.length]))
+                if p.holds_data else p
+                for p in parts
+            ]  # fmt: skip
+        return _Loaded(buffer, tuple(parts))
+
+    def _readinto(self, offset: int, view: memoryview) -> None:
+        try:
+            self._source.readinto(offset, view)
+        except OSError as exc:
+            raise from_exception(exc, doing=f"reading the source at offset {offset}") from exc
+
+    def _store(self, task: _Task, loaded: _Loaded | None) -> None:
+        """On the calling thread: put one piece into the sink."""
+        piece = task.piece
+        try:
+            if piece.kind == PieceKind.ZERO:
+                self._sink.zero(piece.offset, self._padded(piece))
+            elif task.ranges is None or not self._store_ranges(piece, task.ranges):
+                self._store_loaded(piece, loaded)
+        except OSError as exc:
+            raise from_exception(exc, doing=f"writing the target at offset {piece.offset}") from exc
+
+    def _store_ranges(self, piece: Piece, ranges: tuple[FileRange, ...]) -> bool:
+        """False when the sink refuses; it is not asked again."""
+        offset = piece.offset
+        unit = max(self._unit, zeros.ZERO_UNIT)
+        for fd, file_offset, length in ranges:
+            runs = (
+                zeros.file_runs(fd, file_offset, length, unit)
+                if self._options.detect_zeros else iter([(0, length, True)])
+            )  # fmt: skip
+            for start, count, holds_data in runs:
+                if not holds_data:
+                    self._sink.zero(offset + start, count)
+                elif self._by_file and self._sink.write_file_range(
+                    offset + start, FileRange(fd, file_offset + start, count)
+                ):
+                    self._written += count
+                else:
+                    self._by_file = False
+                    return False
+            offset += length
+        self._read += piece.length
+        return True
+
+    def _store_loaded(self, piece: Piece, loaded: _Loaded | None) -> None:
+        if loaded is None:  # planned for a file range that the sink then refused
+            for small in _cut(piece, self._piece):
+                self._store_loaded(small, self._load(_Task(small, None)))
+            return
+        buffer = loaded.buffer
+        assert buffer is not None
+        view = memoryview(buffer)
+        for start, length, holds_data, encoded in loaded.parts:
+            if not holds_data:
+                self._sink.zero(piece.offset + start, length)
+                continue
+            if self._sink.encodes:
+                self._sink.write_encoded(piece.offset + start, encoded)
+            else:
+                self._sink.write(piece.offset + start, view[start : start + length])
+            self._written += length
+        self._read += piece.length
+        self._pool.give(buffer)
+
+    def _after(self, piece: Piece, moved: int) -> None:
+        self._checkpoint_moved += moved
+        if self._hooks.throttle is not None and moved:
+            self._hooks.throttle(moved)
+        now = time.monotonic()
+        if now - self._progress_at >= _PROGRESS_SECONDS:
+            self._progress_at = now
+            self._tell(piece.end)
+        due = self._options.checkpoint_bytes
+        if (
+            self._hooks.checkpoint is not None
+            and 0 < due <= self._checkpoint_moved
+            and now - self._checkpoint_at >= self._options.checkpoint_seconds
+            and piece.end < self._source.size
+        ):
+            try:
+                state = self._sink.checkpoint()
+            except OSError as exc:
+                raise from_exception(exc, doing=f"saving the target at offset {piece.end}") from exc
+            if state is not None:
+                self._hooks.checkpoint(piece.end, state)
+            self._checkpoint_moved = 0
+            self._checkpoint_at = time.monotonic()
+
+    def _tell(self, offset: int) -> None:
+        if self._hooks.progress is not None:
+            self._hooks.progress(CopyProgress(offset, self._source.size, self._read, self._written))
+
+    def _padded(self, piece: Piece) -> int:
+        """The piece's length in the sink: where a disk ends in the middle of a unit and the sink's does not,
+        zeros fill the unit."""
+        end = min(self._sink.size, -(-piece.end // self._unit) * self._unit)
+        return max(end, piece.end) - piece.offset
+
+    def _feed_digest_again(self) -> None:
+        digest = self._hooks.digest
+        if digest is None or not self._options.resume_offset:
+            return
+        from hypersdk.data.readahead import read_ahead
+
+        for low, length in digest.missing(self._options.resume_offset):
+            for offset, count, data in read_ahead(
+                self._source, low, low + length, threads=self._threads, check=self._hooks.check
+            ):
+                if data is None:
+                    digest.zero(offset, count)
+                else:
+                    digest.update(offset, data)
+                    self._read += count
+
+    def _check_arguments(self) -> None:
+        start, size = self._options.resume_offset, self._source.size
+        if self._sink.size < size:
+            raise InvalidArgument(
+                f"the target has {self._sink.size} bytes, the source {size}; create the target at least as large",
+                reason="TARGET_TOO_SMALL",
+            )
+        if start < 0 or start > size or (start % self._unit and start != size):
+            raise InvalidArgument(
+                f"cannot resume at offset {start}: it is not a multiple of {self._unit} inside {size} bytes",
+                reason="RESUME_OFFSET_INVALID",
+            )
+
+
+def _piece_bytes(source: BlockSource, sink: BlockSink, options: CopyOptions, hooks: CopyHooks) -> int:
+    """The piece size: a multiple of the sink's granularity always, of the source's unless that is huge, and
+    of a digest's chunks, so that one worker hashes a whole chunk."""
+    if sink.granularity < 1 or options.piece_bytes < 1:
+        raise FailedPrecondition(
+            f"granularity {sink.granularity} and piece size {options.piece_bytes} must be positive",
+            reason="PIECE_SIZE_INVALID",
+        )
+    unit = max(sink.granularity, min(source.granularity, _MAX_SOURCE_UNIT))
+    if hooks.digest is not None:
+        from hypersdk.data.digest import CHUNK_BYTES
+
+        unit = max(unit, CHUNK_BYTES)
+    rounded = -(-options.piece_bytes // unit) * unit
+    return -(-rounded // sink.granularity) * sink.granularity
+
+
+def _cut(piece: Piece, piece_bytes: int) -> Iterator[Piece]:
+    extent = Extent(piece.offset, piece.length, ExtentKind.DATA)
+    for small in plan([extent], piece.end, unit=1, piece_bytes=piece_bytes):
+        yield Piece(small.offset, small.length, piece.kind)
