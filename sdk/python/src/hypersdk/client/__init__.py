@@ -9,7 +9,7 @@
     calls          deadlines, retries and backoff: the figures and the pure part of the rules
     translate      gRPC failures turned into the tree of hypersdk.errors
     aio/           AsyncClient and one sub-client a service: the source of truth
-    sync/          Client: generated from aio/ by `python -m hypersdk.client.generate_sync`
+    blocking/      Client: generated from aio/ by `python -m hypersdk.client.generate_sync`
 
 Methods take keyword arguments and return proto messages. Reads are retried while the daemon is away; mutators too,
 because each carries a request_id by which the kernel recognizes a repetition. Failures are raised as the errors of
@@ -20,9 +20,9 @@ tree, and nothing else of this distribution.
 from __future__ import annotations
 
 from hypersdk.client.aio.client import AsyncClient
+from hypersdk.client.blocking.client import Client
 from hypersdk.client.calls import CallOptions
 from hypersdk.client.discovery import Endpoint, discover
-from hypersdk.client.sync.client import Client
 from hypersdk.client.terminal import TERMINAL_STATES, failure_of, has_ended
 
 __all__ = [

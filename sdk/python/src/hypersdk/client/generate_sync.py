@@ -1,4 +1,4 @@
-"""Writes `sync/` from `aio/`, so that the two clients cannot drift: `python -m hypersdk.client.generate_sync`.
+"""Writes `blocking/` from `aio/`, so that the two clients cannot drift: `python -m hypersdk.client.generate_sync`.
 
 The async client is the source; the sync one is the same text with the async words taken out. With `--check` nothing is
 written and the exit status is 1 when a file is stale; a unit test does the same. It knows only the words that occur
@@ -11,10 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-_HEADER = (
-    "# Generated from {source} by `python -m hypersdk.client.generate_sync`; change that file instead.\n"
-    "# ruff: noqa: I001 - sorted by the async names\n"
-)
+_HEADER = "# Generated from {source} by `python -m hypersdk.client.generate_sync`; change that file instead.\n"
 _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.MULTILINE), text)
     for pattern, text in (
@@ -25,7 +22,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\bAsyncGenerator\[(.+), None\]", r"Generator[\1, None, None]"),
         (r"\bAsync([A-Z]\w+)\b", r"\1"),
         (r"\bgrpc\.aio\.", "grpc."),
-        (r"\bhypersdk\.client\.aio\b", "hypersdk.client.sync"),
+        (r"\bhypersdk\.client\.aio\b", "hypersdk.client.blocking"),
         (r"\bopen_async\b", "open_sync"),
         (r"\baclosing\b", "closing"),
         (r"\b__a(enter|exit|iter)__\b", r"__\1__"),
@@ -48,7 +45,7 @@ def sync_text(text: str, source: str) -> str:
 def stale(folder: Path) -> dict[Path, str]:
     """The sync files under the client's `folder` that are missing or differ, with the text they should have."""
     wanted = {
-        folder / "sync" / path.name: sync_text(path.read_text(), f"aio/{path.name}")
+        folder / "blocking" / path.name: sync_text(path.read_text(), f"aio/{path.name}")
         for path in sorted((folder / "aio").glob("*.py"))
     }
     return {path: text for path, text in wanted.items() if not path.exists() or path.read_text() != text}

@@ -1,5 +1,4 @@
 # Generated from aio/caller.py by `python -m hypersdk.client.generate_sync`; change that file instead.
-# ruff: noqa: I001 - sorted by the async names
 """How a sub-client calls: one deadline over all tries, retries, errors of the tree, streams that can be resumed.
 
 Not here: which calls exist. Each service's file says that.

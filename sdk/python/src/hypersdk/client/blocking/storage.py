@@ -1,5 +1,4 @@
 # Generated from aio/storage.py by `python -m hypersdk.client.generate_sync`; change that file instead.
-# ruff: noqa: I001 - sorted by the async names
 """client.storage: objects in storage connections."""
 
 from __future__ import annotations
@@ -7,8 +6,8 @@ from __future__ import annotations
 import grpc
 
 from hypersdk.api.storage.v1 import storage_pb2, storage_pb2_grpc
-from hypersdk.client.sync.caller import Caller
-from hypersdk.client.sync.pager import Pager
+from hypersdk.client.blocking.caller import Caller
+from hypersdk.client.blocking.pager import Pager
 
 
 class Storage:

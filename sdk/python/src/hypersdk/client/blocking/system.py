@@ -1,5 +1,4 @@
 # Generated from aio/system.py by `python -m hypersdk.client.generate_sync`; change that file instead.
-# ruff: noqa: I001 - sorted by the async names
 """client.system: what the kernel is and how it is doing."""
 
 from __future__ import annotations
@@ -7,7 +6,7 @@ from __future__ import annotations
 import grpc
 
 from hypersdk.api.system.v1 import system_pb2, system_pb2_grpc
-from hypersdk.client.sync.caller import Caller
+from hypersdk.client.blocking.caller import Caller
 
 
 class System:

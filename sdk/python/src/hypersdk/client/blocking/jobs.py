@@ -1,5 +1,4 @@
 # Generated from aio/jobs.py by `python -m hypersdk.client.generate_sync`; change that file instead.
-# ruff: noqa: I001 - sorted by the async names
 """client.jobs: submit, follow and steer jobs."""
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ import grpc
 from google.protobuf.struct_pb2 import Struct
 
 from hypersdk.api.jobs.v1 import jobs_pb2, jobs_pb2_grpc
-from hypersdk.client.sync.caller import Caller
-from hypersdk.client.sync.pager import Pager
+from hypersdk.client.blocking.caller import Caller
+from hypersdk.client.blocking.pager import Pager
 from hypersdk.client.terminal import has_ended
 from hypersdk.errors import Internal
 

@@ -1,5 +1,4 @@
 # Generated from aio/connections.py by `python -m hypersdk.client.generate_sync`; change that file instead.
-# ruff: noqa: I001 - sorted by the async names
 """client.connections: configured providers and storages."""
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from hypersdk.api.connections.v1 import connections_pb2, connections_pb2_grpc
-from hypersdk.client.sync.caller import Caller
-from hypersdk.client.sync.pager import Pager
+from hypersdk.client.blocking.caller import Caller
+from hypersdk.client.blocking.pager import Pager
 
 
 class Connections:

@@ -1,5 +1,4 @@
 # Generated from aio/pager.py by `python -m hypersdk.client.generate_sync`; change that file instead.
-# ruff: noqa: I001 - sorted by the async names
 """Pager: a list that is fetched page by page while it is iterated."""
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
 # Generated from aio/client.py by `python -m hypersdk.client.generate_sync`; change that file instead.
-# ruff: noqa: I001 - sorted by the async names
 """Client: one channel and one sub-client a service."""
 
 from __future__ import annotations
@@ -8,21 +7,21 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from hypersdk.client.sync.caller import Caller
+from hypersdk.client.blocking.caller import Caller
 from hypersdk.client.calls import CallOptions
 from hypersdk.client.channel import open_sync
 from hypersdk.client.discovery import Endpoint, discover
 
 if TYPE_CHECKING:
-    from hypersdk.client.sync.connections import Connections
-    from hypersdk.client.sync.events import Events
-    from hypersdk.client.sync.formats import Formats
-    from hypersdk.client.sync.inventory import Inventory
-    from hypersdk.client.sync.jobs import Jobs
-    from hypersdk.client.sync.operations import Operations
-    from hypersdk.client.sync.plugins import Plugins
-    from hypersdk.client.sync.storage import Storage
-    from hypersdk.client.sync.system import System
+    from hypersdk.client.blocking.connections import Connections
+    from hypersdk.client.blocking.events import Events
+    from hypersdk.client.blocking.formats import Formats
+    from hypersdk.client.blocking.inventory import Inventory
+    from hypersdk.client.blocking.jobs import Jobs
+    from hypersdk.client.blocking.operations import Operations
+    from hypersdk.client.blocking.plugins import Plugins
+    from hypersdk.client.blocking.storage import Storage
+    from hypersdk.client.blocking.system import System
 
 
 class Client:
@@ -40,55 +39,55 @@ class Client:
 
     @cached_property
     def jobs(self) -> Jobs:
-        from hypersdk.client.sync.jobs import Jobs
+        from hypersdk.client.blocking.jobs import Jobs
 
         return Jobs(self._channel, self._caller)
 
     @cached_property
     def connections(self) -> Connections:
-        from hypersdk.client.sync.connections import Connections
+        from hypersdk.client.blocking.connections import Connections
 
         return Connections(self._channel, self._caller)
 
     @cached_property
     def inventory(self) -> Inventory:
-        from hypersdk.client.sync.inventory import Inventory
+        from hypersdk.client.blocking.inventory import Inventory
 
         return Inventory(self._channel, self._caller)
 
     @cached_property
     def formats(self) -> Formats:
-        from hypersdk.client.sync.formats import Formats
+        from hypersdk.client.blocking.formats import Formats
 
         return Formats(self._channel, self._caller)
 
     @cached_property
     def storage(self) -> Storage:
-        from hypersdk.client.sync.storage import Storage
+        from hypersdk.client.blocking.storage import Storage
 
         return Storage(self._channel, self._caller)
 
     @cached_property
     def plugins(self) -> Plugins:
-        from hypersdk.client.sync.plugins import Plugins
+        from hypersdk.client.blocking.plugins import Plugins
 
         return Plugins(self._channel, self._caller)
 
     @cached_property
     def events(self) -> Events:
-        from hypersdk.client.sync.events import Events
+        from hypersdk.client.blocking.events import Events
 
         return Events(self._channel, self._caller)
 
     @cached_property
     def system(self) -> System:
-        from hypersdk.client.sync.system import System
+        from hypersdk.client.blocking.system import System
 
         return System(self._channel, self._caller)
 
     @cached_property
     def operations(self) -> Operations:
-        from hypersdk.client.sync.operations import Operations
+        from hypersdk.client.blocking.operations import Operations
 
         return Operations(self._channel, self._caller)
 

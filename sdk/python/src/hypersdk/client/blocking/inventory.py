@@ -1,5 +1,4 @@
 # Generated from aio/inventory.py by `python -m hypersdk.client.generate_sync`; change that file instead.
-# ruff: noqa: I001 - sorted by the async names
 """client.inventory: the machines of a connection."""
 
 from __future__ import annotations
@@ -7,8 +6,8 @@ from __future__ import annotations
 import grpc
 
 from hypersdk.api.inventory.v1 import inventory_pb2, inventory_pb2_grpc
-from hypersdk.client.sync.caller import Caller
-from hypersdk.client.sync.pager import Pager
+from hypersdk.client.blocking.caller import Caller
+from hypersdk.client.blocking.pager import Pager
 
 
 class Inventory:

@@ -1,5 +1,4 @@
 # Generated from aio/formats.py by `python -m hypersdk.client.generate_sync`; change that file instead.
-# ruff: noqa: I001 - sorted by the async names
 """client.formats: the image formats that the daemon can read and write."""
 
 from __future__ import annotations
@@ -7,8 +6,8 @@ from __future__ import annotations
 import grpc
 
 from hypersdk.api.formats.v1 import formats_pb2, formats_pb2_grpc
-from hypersdk.client.sync.caller import Caller
-from hypersdk.client.sync.pager import Pager
+from hypersdk.client.blocking.caller import Caller
+from hypersdk.client.blocking.pager import Pager
 
 
 class Formats:

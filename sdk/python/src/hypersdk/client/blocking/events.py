@@ -1,5 +1,4 @@
 # Generated from aio/events.py by `python -m hypersdk.client.generate_sync`; change that file instead.
-# ruff: noqa: I001 - sorted by the async names
 """client.events: the durable, numbered record of what changed."""
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ from contextlib import closing
 import grpc
 
 from hypersdk.api.events.v1 import events_pb2, events_pb2_grpc
-from hypersdk.client.sync.caller import Caller
-from hypersdk.client.sync.pager import Pager
+from hypersdk.client.blocking.caller import Caller
+from hypersdk.client.blocking.pager import Pager
 
 
 class Events:

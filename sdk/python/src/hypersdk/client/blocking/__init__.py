@@ -1,3 +1,2 @@
 # Generated from aio/__init__.py by `python -m hypersdk.client.generate_sync`; change that file instead.
-# ruff: noqa: I001 - sorted by the async names
 """Client and its sub-clients, one file a service."""
