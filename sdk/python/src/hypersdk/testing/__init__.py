@@ -1,0 +1,51 @@
+"""Conformance suites and stand-ins for people who write plugins.
+
+    storage_contract    StorageContract    what every `hypersdk.storage` must keep
+    provider_contract   ProviderContract   what every `hypersdk.provider` must keep
+    format_contract     ImageFormatContract  what every `hypersdk.format` must keep
+    manifest_contract   ManifestContract   does the manifest say the truth
+    storage             MemoryStorage: a storage that forgets, with faults on demand
+    blocks              PatternSource, FaultySource, MemorySink
+    task_context        LocalTaskContext: a runner's context in this process, with cancel, pause and kill
+
+A suite is run by subclassing it in a test module and giving the fixtures that its docstring names:
+
+    class TestMyStorage(StorageContract):
+        @pytest.fixture
+        def storage(self, tmp_path):
+            storage = MyStorage()
+            storage.configure({"path": str(tmp_path)}, {})
+            return storage
+
+Each check's docstring tells what it means and how to mend a plugin that fails it. Imports are lazy: a
+plugin that needs no numpy need not install it to run the storage suite.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "FaultySource": "blocks",
+    "ImageFormatContract": "format_contract",
+    "Killed": "task_context",
+    "LocalTaskContext": "task_context",
+    "ManifestContract": "manifest_contract",
+    "MemorySink": "blocks",
+    "MemoryStorage": "storage",
+    "PatternSource": "blocks",
+    "ProviderContract": "provider_contract",
+    "StorageContract": "storage_contract",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)
