@@ -18,7 +18,7 @@ import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from hypersdk.errors import FieldViolation, InvalidArgument, PermissionDenied
+from hypersdk.errors import FieldViolation, InvalidArgument, NotFound, PermissionDenied
 from hypersdk.plugin import ObjectInfo
 from hypersdk.plugin.storage import check_key
 
@@ -101,6 +101,8 @@ def _scan(
             )
             smallest = heapq.nsmallest(batch, wanted)
             return [(entry, None if entry.is_directory else _status(fd, entry.sort_name)) for entry in smallest]
+    except NotFound:
+        return []
     except PermissionDenied as exc:
         if exc.reason == "SYMBOLIC_LINK_REFUSED":
             return []
