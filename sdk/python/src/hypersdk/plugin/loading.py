@@ -1,4 +1,5 @@
-"""From a manifest's entry point to a class that keeps its contract, with errors that a plugin's author can act on.
+"""From a manifest's entry point to a class that keeps its contract, with errors that a plugin's author can
+act on.
 
 Importing runs the plugin's code: only hosts and runners do it, never the kernel.
 """
@@ -28,12 +29,13 @@ def extend_search_path(paths: Sequence[str]) -> None:
 def load(component: str, entry: str) -> type[Any]:
     """The class `module:Class` of a component (`kind/id`).
 
-    Raises Unsupported (COMPONENT_KIND_UNSUPPORTED), FailedPrecondition: PLUGIN_IMPORT_FAILED when the module raises
-    (anything, SystemExit too), PLUGIN_CLASS_INVALID when what it has is not the kind's contract."""
+    Raises Unsupported (COMPONENT_KIND_UNSUPPORTED), FailedPrecondition: PLUGIN_IMPORT_FAILED when the
+    module raises (anything, SystemExit too), PLUGIN_CLASS_INVALID when what it has is not the kind's
+    contract."""
     contract = CONTRACTS.get(component.partition("/")[0])
     if contract is None:
         raise Unsupported(
-            f"{component}: this host knows the kinds {', '.join(CONTRACTS)}; the plugin needs a newer hypersdk",
+            f"{component}: known kinds are {', '.join(CONTRACTS)}; the plugin needs a newer hypersdk",
             reason="COMPONENT_KIND_UNSUPPORTED",
             metadata={"component": component},
         )
@@ -43,9 +45,8 @@ def load(component: str, entry: str) -> type[Any]:
         for part in class_name.split("."):
             found = getattr(found, part)
     except BaseException as exc:  # a module may raise anything while it is imported
-        raise _failed(
-            component, entry, "PLUGIN_IMPORT_FAILED", f"cannot be imported: {type(exc).__name__}: {exc}{_where(exc)}"
-        ) from exc
+        text = f"cannot be imported: {type(exc).__name__}: {exc}{_where(exc)}"
+        raise _failed(component, entry, "PLUGIN_IMPORT_FAILED", text) from exc
     if not isinstance(found, type) or not issubclass(found, contract):
         raise _failed(component, entry, "PLUGIN_CLASS_INVALID", f"is not a subclass of {contract.__name__}")
     missing = sorted(getattr(found, "__abstractmethods__", ()))
@@ -55,14 +56,16 @@ def load(component: str, entry: str) -> type[Any]:
 
 
 def create(component: str, cls: type[Any]) -> Any:
-    """An instance. Raises FailedPrecondition (PLUGIN_CLASS_INVALID) when it cannot be made without arguments."""
+    """An instance. Raises FailedPrecondition (PLUGIN_CLASS_INVALID) when it cannot be made without
+    arguments."""
     try:
         return cls()
     except HyperError:
         raise
     except BaseException as exc:  # a constructor may raise anything, SystemExit too
         text = f"cannot be created without arguments: {type(exc).__name__}: {exc}{_where(exc)}"
-        raise _failed(component, f"{cls.__module__}:{cls.__qualname__}", "PLUGIN_CLASS_INVALID", text) from exc
+        entry = f"{cls.__module__}:{cls.__qualname__}"
+        raise _failed(component, entry, "PLUGIN_CLASS_INVALID", text) from exc
 
 
 def _failed(component: str, entry: str, reason: str, text: str) -> FailedPrecondition:

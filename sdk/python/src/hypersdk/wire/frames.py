@@ -1,7 +1,7 @@
 """Frames: a 4-byte big-endian length, then that many bytes of one UTF-8 JSON object.
 
-A frame longer than the limit, a length of zero, or a body that is no JSON object ends the connection: after it
-nothing in the stream can be trusted.
+A frame longer than the limit, a length of zero, or a body that is no JSON object ends the connection: after
+it nothing in the stream can be trusted.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ MAX_FRAME_BYTES = 8 << 20
 
 
 def encode(message: dict[str, Any]) -> bytes:
-    """One frame. Raises ResourceExhausted (FRAME_TOO_LARGE)."""
-    body = json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    """One frame. Raises ResourceExhausted (FRAME_TOO_LARGE); TypeError or ValueError for what JSON has no
+    word for."""
+    text = json.dumps(message, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    body = text.encode("utf-8", "surrogatepass")
     if len(body) > MAX_FRAME_BYTES:
         raise ResourceExhausted(
             f"a message of {len(body)} bytes is above the limit of {MAX_FRAME_BYTES}; use smaller pages",
@@ -45,7 +47,8 @@ class Decoder:
             while len(self._buffer) - position >= HEADER.size:
                 (length,) = HEADER.unpack_from(self._buffer, position)
                 if not 0 < length <= self._limit:
-                    raise DataLoss(f"a frame of {length} bytes; allowed are 1 to {self._limit}", reason="FRAME_INVALID")
+                    text = f"a frame of {length} bytes; allowed are 1 to {self._limit}"
+                    raise DataLoss(text, reason="FRAME_INVALID")
                 end = position + HEADER.size + length
                 if len(self._buffer) < end:
                     break
