@@ -25,7 +25,8 @@ from hypersdk_format_qcow2.snapshots import Snapshot, find_snapshot, load_snapsh
 from hypersdk_format_qcow2.source import Qcow2Source
 
 OPEN_OPTIONS = {
-    "chain": "on|off: read unallocated clusters from the backing file (default off: an image with one is refused)",
+    "chain": "on: read unallocated clusters from the backing file; off: open an image that has one for its "
+    "information alone (default: such an image is refused)",
     "backing_fmt": "format of the backing file when the image does not record it",
     "snapshot": "id or name of an internal snapshot to read instead of the present state",
     "allow_corrupt": "on|off: read data of an image that is marked corrupt (default off)",
@@ -47,6 +48,8 @@ def open_source(file: ImageFile, options: dict[str, str]) -> BlockSource:
 def _open_layer(file: ImageFile, options: MappingABC[str, str], above: tuple[_Identity, ...]) -> Qcow2Source:
     _check_options(options)
     header = parse_header(file)
+    if header.backing_file is not None and "chain" not in options:
+        raise _parent_refusal(file, header)
     snapshots, snapshots_bytes = load_snapshots(file, header)
     chosen = find_snapshot(file, snapshots, options["snapshot"]) if options.get("snapshot") else None
     geometry = header.geometry(file.size)
@@ -68,6 +71,8 @@ def _open_layer(file: ImageFile, options: MappingABC[str, str], above: tuple[_Id
         mapping = Mapping(file, geometry, tables, metadata)
         info = describe(header, geometry, snapshots, chosen, backing)
         refusal = _corrupt_refusal(file, options) if header.corrupt else None
+        if header.backing_file is not None and backing is None:
+            refusal = _parent_refusal(file, header)
         return Qcow2Source(file, geometry, mapping, CODECS[header.compression](), info, backing, refusal)
     except BaseException:
         if backing is not None:
@@ -110,6 +115,14 @@ def _corrupt_refusal(file: ImageFile, options: MappingABC[str, str]) -> FailedPr
     )
 
 
+def _parent_refusal(file: ImageFile, header: Header) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"{file.path.name} holds only the changes to its backing file {header.backing_file!r}; give chain=on to read both",
+        reason="IMAGE_HAS_PARENT",
+        metadata={"parent": str(header.backing_file), "parent_format": header.backing_format or ""},
+    )
+
+
 def _open_backing(
     file: ImageFile, header: Header, options: MappingABC[str, str], above: tuple[_Identity, ...]
 ) -> BlockSource | None:
@@ -117,11 +130,7 @@ def _open_backing(
     if name is None:
         return None
     if options.get("chain") != "on":
-        raise FailedPrecondition(
-            f"{file.path.name} holds only the changes to its backing file {name!r}; give chain=on to read both",
-            reason="IMAGE_HAS_PARENT",
-            metadata={"parent": name, "parent_format": header.backing_format or ""},
-        )
+        return None
     format_name = header.backing_format or options.get("backing_fmt")
     if not format_name:
         raise FailedPrecondition(
