@@ -106,6 +106,24 @@ class ComponentManifest:
             return ()
         return tuple(k for k, v in properties.items() if isinstance(v, dict) and v.get("secret") is True)
 
+    def to_json(self) -> dict[str, Any]:
+        """As in `manifest.json`, with every default spelled out."""
+        return {
+            "summary": self.summary,
+            "aliases": list(self.aliases),
+            "extensions": list(self.extensions),
+            "capabilities": sorted(self.capabilities),
+            "concurrency": self.concurrency,
+            "config_schema": dict(self.config_schema),
+            "spec_schema": dict(self.spec_schema),
+            "uses": list(self.uses),
+            "network": list(self.network),
+            "errors": list(self.errors),
+            "methods": {
+                name: {"idempotent": p.idempotent, "timeout_s": p.timeout_s} for name, p in self.methods.items()
+            },
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
@@ -115,6 +133,16 @@ class Manifest:
     api_version: tuple[int, int]
     summary: str
     components: Mapping[str, ComponentManifest]
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that `parse` turns into this manifest."""
+        return {
+            "manifest_version": 1,
+            "name": self.name,
+            "api_version": ".".join(map(str, self.api_version)),
+            "summary": self.summary,
+            "components": {name: component.to_json() for name, component in self.components.items()},
+        }
 
     @classmethod
     def parse(cls, text: str | bytes) -> Manifest:
