@@ -1,0 +1,1 @@
+"""Events on their way to those who watch: the bus. The log they come from is store.events."""

@@ -1,0 +1,81 @@
+"""Secrets in configurations: stored as references, resolved for one use.
+
+A reference is `env:NAME` (a variable of the kernel's environment) or `file:/absolute/path` (its content without the
+final newline, at most 64 KiB). Values go to hosts and runners in messages; they are never stored, logged or put into
+an error.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from hypersdk.errors import FailedPrecondition, FieldViolation, InvalidArgument
+
+MAX_SECRET_BYTES = 64 << 10
+
+_ENV = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]{0,254})")
+_FILE = re.compile(r"file:(/[^\x00]{1,4094})")
+
+
+def check_references(config: Mapping[str, Any], secret_fields: Iterable[str]) -> None:
+    """Raises InvalidArgument (SECRET_NOT_A_REFERENCE) when a secret field holds anything but a reference. The
+    message never repeats what it holds."""
+    rule = "must be a reference, env:NAME or file:/absolute/path, and not the secret itself"
+    wrong = tuple(
+        FieldViolation(f"connection.config.{field}", rule)
+        for field in secret_fields
+        if field in config and not _is_reference(config[field])
+    )
+    if wrong:
+        raise InvalidArgument(
+            f"{wrong[0].field} {wrong[0].description}", reason="SECRET_NOT_A_REFERENCE", violations=wrong
+        )
+
+
+def resolve_secrets(
+    config: Mapping[str, Any], secret_fields: Iterable[str], environ: Mapping[str, str] = os.environ
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The configuration without its secret fields, and their values. Reads files. Raises FailedPrecondition
+    (SECRET_UNAVAILABLE) naming the reference, InvalidArgument as `check_references`."""
+    fields = tuple(secret_fields)
+    check_references(config, fields)
+    plain = {key: value for key, value in config.items() if key not in fields}
+    return plain, {field: _resolve(str(config[field]), field, environ) for field in fields if field in config}
+
+
+def _is_reference(value: Any) -> bool:
+    return isinstance(value, str) and (_ENV.fullmatch(value) or _FILE.fullmatch(value)) is not None
+
+
+def _resolve(reference: str, field: str, environ: Mapping[str, str]) -> str:
+    source, _, place = reference.partition(":")
+    if source == "env":
+        if place not in environ:
+            raise _unavailable(field, reference, "is not set in the daemon's environment")
+        return environ[place]
+    try:
+        fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as exc:
+        raise _unavailable(field, reference, f"cannot be read: {exc.strerror}") from exc
+    with os.fdopen(fd, "rb") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise _unavailable(field, reference, "is not a plain file")
+        data = file.read(MAX_SECRET_BYTES + 1)
+    if len(data) > MAX_SECRET_BYTES:
+        raise _unavailable(field, reference, f"is larger than {MAX_SECRET_BYTES} bytes")
+    try:
+        return data.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise _unavailable(field, reference, "is not UTF-8 text") from None
+
+
+def _unavailable(field: str, reference: str, why: str) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"the secret of {field}: {reference} {why}",
+        reason="SECRET_UNAVAILABLE",
+        metadata={"field": field, "reference": reference},
+    )
