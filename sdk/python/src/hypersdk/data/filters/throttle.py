@@ -1,6 +1,6 @@
 """Bandwidth limits: a token bucket, and a source and a sink that pay into it.
 
-One bucket may serve several disks and threads. It is also a fitting `CopyHooks.throttle`, which is the better place when
+One bucket may serve several disks and threads. It is also a fitting `CopyHooks.throttle`, the better place when
 a pipeline does the copying, because there it counts what was really moved.
 """
 
@@ -35,28 +35,36 @@ class TokenBucket:
         self._lock = threading.Lock()
         self._burst = burst
         self._at = clock()
-        self.set_rate(rate)
+        self._rate = _positive(rate)
         self._tokens = self._capacity()
 
     def set_rate(self, rate: float) -> None:
         """Bytes a second from now on, > 0."""
-        if not rate > 0:
-            raise InvalidArgument(f"a rate of {rate} bytes a second moves nothing", reason="RATE_INVALID")
         with self._lock:
-            self._rate = rate
+            self._earn()
+            self._rate = _positive(rate)
 
     def __call__(self, nbytes: int) -> None:
         with self._lock:
-            now = self._clock()
-            self._tokens = min(self._capacity(), self._tokens + (now - self._at) * self._rate)
-            self._at = now
+            self._earn()
             self._tokens -= nbytes
             wait = -self._tokens / self._rate
         if wait > 0:
             self._sleep(wait)
 
+    def _earn(self) -> None:
+        now = self._clock()
+        self._tokens = min(self._capacity(), self._tokens + (now - self._at) * self._rate)
+        self._at = now
+
     def _capacity(self) -> float:
         return self._rate / 4 if self._burst is None else self._burst
+
+
+def _positive(rate: float) -> float:
+    if not rate > 0:
+        raise InvalidArgument(f"a rate of {rate} bytes a second moves nothing", reason="RATE_INVALID")
+    return rate
 
 
 class ThrottledSource(ForwardingSource):
