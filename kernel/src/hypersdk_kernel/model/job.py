@@ -56,7 +56,7 @@ TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = {
     (_W, _E.RELEASE): _Q, (_W, _E.PAUSE): _P, (_W, _E.CANCEL): _C, (_W, _E.FAIL): _F,
     (_R, _E.PAUSE): _P, (_R, _E.SUCCEED): _S, (_R, _E.FAIL): _F, (_R, _E.FAIL_RETRYABLE): _Y, (_R, _E.CANCEL): _C,
     (_P, _E.RESUME): _R, (_P, _E.REQUEUE): _Q, (_P, _E.SUCCEED): _S, (_P, _E.FAIL): _F,
-    (_P, _E.FAIL_RETRYABLE): _Y, (_P, _E.CANCEL): _C,
+    (_P, _E.CANCEL): _C,
     (_Y, _E.REQUEUE): _Q, (_Y, _E.PAUSE): _P, (_Y, _E.CANCEL): _C,
     (_F, _E.RETRY): _Q, (_C, _E.RETRY): _Q,
 }  # fmt: skip

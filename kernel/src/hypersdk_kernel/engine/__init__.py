@@ -1,0 +1,13 @@
+"""Jobs, from acknowledged to ended.
+
+    queue         which job is next
+    taskspec      what a spec names: connections, formats, generations to pin
+    transitions   the one way in which a job's state changes
+    rundir        what a runner leaves on disk: lock, journal, socket, checkpoint
+    runner        one attempt's process, followed until it ends
+    dispatcher    starts attempts, settles their ends, adopts what a former kernel started
+    jobs          what clients ask
+    connections   configured providers and storages
+
+Not here: what a task does (plugins), how a plugin's process is kept (hosting).
+"""

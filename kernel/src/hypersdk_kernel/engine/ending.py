@@ -1,0 +1,166 @@
+"""How an attempt's end becomes its job's next state, and how what it left behind is released.
+
+`decide` is the rule and pure; `end` writes it; `Cleaner` runs the plugins' `cleanup` in a fresh process when no
+further
+attempt will take over what the former ones acquired.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+from hypersdk.errors import HyperError, Unavailable, from_exception, from_json
+
+from hypersdk_kernel.engine.rundir import RunDir
+from hypersdk_kernel.engine.runner import Outcome, Runner
+from hypersdk_kernel.engine.transitions import change, load, note
+from hypersdk_kernel.model.clock import Clock
+from hypersdk_kernel.model.job import Attempt, AttemptState, Job, JobEvent, JobState, Progress
+from hypersdk_kernel.store import jobs as rows
+from hypersdk_kernel.store.engine import Tx
+
+log = structlog.get_logger(__name__)
+
+_CLEANUP_S = 120.0
+
+_ENDS = {
+    "succeeded": AttemptState.SUCCEEDED,
+    "failed": AttemptState.FAILED,
+    "cancelled": AttemptState.CANCELLED,
+    "lost": AttemptState.LOST,
+}
+
+
+def decide(job: Job, outcome: Outcome, chance: float) -> tuple[JobEvent, Mapping[str, Any] | None, float]:
+    """What an attempt's outcome means for its job: the event, the error to keep, seconds until the next attempt.
+    Pure;
+    `chance` in [0, 1) spreads retries."""
+    if outcome.status == "succeeded":
+        return JobEvent.SUCCEED, None, 0.0
+    if outcome.status == "cancelled" or job.cancel_requested:
+        return JobEvent.CANCEL, outcome.error if outcome.status == "failed" else None, 0.0
+    error = dict(outcome.error or Unavailable("the attempt failed without saying why").to_json())
+    if bool(error.get("retryable")) and job.attempt_count < job.retry.max_attempts:
+        hint = from_json(error).retry_after_s
+        return JobEvent.FAIL_RETRYABLE, error, job.retry.delay_s(max(job.attempt_count, 1), chance, hint)
+    return JobEvent.FAIL, error, 0.0
+
+
+def end(
+    tx: Tx,
+    job_id: str,
+    outcome: Outcome,
+    decision: tuple[JobEvent, Mapping[str, Any] | None, float],
+    progress: Progress | None,
+) -> Job:
+    """Write the attempt's end and the job's next state. A paused job whose attempt is to be repeated stays paused:
+    it goes
+    on when it is resumed."""
+    event, error, delay = decision
+    job = load(tx, job_id)
+    if job.attempt_count:
+        _end_attempt(tx, job, outcome, progress)
+    fields: dict[str, Any] = {"error": error, "progress": progress or job.progress}
+    if event is JobEvent.FAIL_RETRYABLE and job.state is JobState.PAUSED:
+        return note(tx, job, "job.attempt_lost", "runner", **fields)
+    if event is JobEvent.SUCCEED:
+        fields["result"] = dict(outcome.result or {})
+    if event is JobEvent.FAIL_RETRYABLE:
+        fields["next_attempt_time"] = tx.now + delay
+    return change(tx, job, event, "runner", str((error or {}).get("message") or ""), **fields)
+
+
+def _end_attempt(tx: Tx, job: Job, outcome: Outcome, progress: Progress | None) -> None:
+    attempt = rows.get_attempt(tx.conn, job.id, job.attempt_count)
+    if attempt is None or attempt.state is not AttemptState.RUNNING:
+        return
+    started = outcome.journal.started or {}
+    rows.save_attempt(
+        tx.conn,
+        replace(
+            attempt,
+            state=_ENDS.get(outcome.status, AttemptState.LOST),
+            end_time=tx.now,
+            error=outcome.error,
+            progress=progress,
+            runner_pid=_integer(started.get("pid")),
+            resumed=started.get("resumed") is True,
+        ),
+    )
+
+
+def open_attempt(tx: Tx, job: Job) -> None:
+    """The row of the attempt that `job` is about to start."""
+    attempt = Attempt(job.id, job.attempt_count, AttemptState.RUNNING, tx.now, resumed=job.attempt_count > 1)
+    rows.save_attempt(tx.conn, attempt)
+
+
+def _integer(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
+class Cleaner:
+    """Releases what a job's attempts acquired and did not release. `prepare` gives a runner's spec for the job."""
+
+    def __init__(self, clock: Clock, prepare: Callable[[Job], Awaitable[dict[str, Any]]], grace_s: float) -> None:
+        self._clock = clock
+        self._prepare = prepare
+        self._grace_s = grace_s
+
+    async def clean_up(self, job: Job, rundir: RunDir, runner: Runner | None) -> None:
+        """Ask the plugins to release what is left. What cannot be released is named in the log, and stays in the
+        journal
+        for a person to look up; the job's end does not wait for it any longer."""
+        outstanding = await asyncio.to_thread(rundir.outstanding, job.attempt_count)
+        if not outstanding:
+            return
+        if runner is not None and not await runner.wait_gone(self._grace_s):
+            runner.kill()
+            await runner.wait_gone(self._grace_s)
+        lock_fd = rundir.lock()
+        if lock_fd is None:
+            log.error("cleanup_impossible", job=job.name, why="a runner still holds the job's lock")
+            return
+        cleaner = Runner(job.id, 1, _CleanupDir(rundir, job.attempt_count), self._clock)
+        try:
+            cleaner.rundir.prepare(1)
+            spec = await self._prepare(job)
+            folder = str(cleaner.rundir.attempt(1))
+            spec |= {"mode": "cleanup", "attempt": job.attempt_count, "attempt_dir": folder, "outstanding": outstanding}
+            cleaner.launch(spec, lock_fd)
+        except (HyperError, OSError) as exc:
+            error = from_exception(exc, doing="cleaning up")
+            log.error("cleanup_failed", job=job.name, error=error.message, outstanding=sorted(outstanding))
+            return
+        finally:
+            os.close(lock_fd)
+        try:
+            done = await asyncio.wait_for(cleaner.outcome(), _CLEANUP_S)
+        except TimeoutError:
+            cleaner.kill()
+            log.error("cleanup_timed_out", job=job.name, outstanding=sorted(outstanding))
+            return
+        left = sorted(outstanding.keys() - done.journal.released)
+        if left:
+            log.error("cleanup_incomplete", job=job.name, left=left, error=done.error)
+        else:
+            log.info("cleanup_ended", job=job.name, released=sorted(outstanding))
+        await cleaner.wait_gone(self._grace_s)
+
+
+class _CleanupDir(RunDir):
+    """A cleanup's own folder below the attempt it cleans up after, under the same job's lock."""
+
+    def __init__(self, job: RunDir, attempt: int) -> None:
+        folder: Path = job.attempt(attempt) / "cleanup"
+        super().__init__(folder.parent, folder.name)
+        self._job = job
+
+    def alive(self) -> bool:
+        return self._job.alive()

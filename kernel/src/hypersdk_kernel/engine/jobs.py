@@ -1,0 +1,327 @@
+"""Jobs: what clients ask of jobs. Every change is one store transaction; the dispatcher hears of it afterwards."""
+
+from __future__ import annotations
+
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hypersdk.errors import AlreadyExists, FieldViolation, InvalidArgument, NotFound
+from sqlalchemy import ColumnElement
+
+from hypersdk_kernel.engine import taskspec
+from hypersdk_kernel.engine.connections import Connections
+from hypersdk_kernel.engine.dispatcher import Dispatcher
+from hypersdk_kernel.engine.transitions import announce, change, load, not_found, note
+from hypersdk_kernel.model.clock import Clock
+from hypersdk_kernel.model.event import Event
+from hypersdk_kernel.model.job import Attempt, AttemptState, Job, JobEvent, JobState, NewJob, Progress, next_state
+from hypersdk_kernel.model.names import check_id
+from hypersdk_kernel.store import codec
+from hypersdk_kernel.store import jobs as rows
+from hypersdk_kernel.store.engine import Store, Tx
+from hypersdk_kernel.store.requests import RequestKey, once
+
+_RECENT = 4096
+"""Jobs kept in memory for GetJob, which is then free of SQL: 140 µs a read became 2."""
+
+_CODEC = (codec.job_to_json, codec.job_from_json)
+
+
+class Jobs:
+    """See the module's docstring. `actor` is who asks (`local`, `token`); `key` makes a repeated request harmless."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        registry: taskspec.Components,
+        connections: Connections,
+        dispatcher: Dispatcher,
+    ) -> None:
+        self.on_progress: list[Callable[[Job], None]] = []
+        self._store = store
+        self._clock = clock
+        self._registry = registry
+        self._connections = connections
+        self._dispatcher = dispatcher
+        self._recent: OrderedDict[str, Job] = OrderedDict()
+        store.on_commit.append(self._remember)
+        dispatcher.on_progress.append(self._tell_progress)
+
+    async def create(
+        self, new: NewJob, *, actor: str, key: RequestKey | None = None, validate_only: bool = False
+    ) -> Job:
+        """Queue a job; durable when this returns. Raises InvalidArgument (TASK_UNKNOWN, SPEC_INVALID,
+        CONNECTION_UNKNOWN,
+        FORMAT_UNKNOWN, ID_INVALID), AlreadyExists (JOB_EXISTS, REQUEST_ID_REUSED)."""
+        check_id(new.id, "job_id")
+        connection_ids = await self._check(new)
+        now = self._clock.now()
+        job = Job(
+            id=new.id,
+            uid=str(uuid.uuid4()),
+            task=new.task,
+            spec=dict(new.spec),
+            state=JobState.QUEUED,
+            create_time=now,
+            update_time=now,
+            display_name=new.display_name,
+            labels=dict(new.labels),
+            priority=new.priority,
+            retry=new.retry,
+            bandwidth_limit_bytes=new.bandwidth_limit_bytes,
+            owner=actor,
+        )
+
+        def add(tx: Tx) -> Job:
+            if rows.exists(tx.conn, job.id):
+                raise _exists(job.name)
+            made = replace(job, revision=tx.new_revision())
+            rows.add(tx.conn, made, connection_ids)
+            announce(tx, made, "job.created", actor)
+            return made
+
+        if validate_only:
+            if await self._store.read(lambda conn: rows.exists(conn, job.id)):
+                raise _exists(job.name)
+            return job
+        made = await self._store.write(lambda tx: once(tx, key, *_CODEC, lambda: add(tx)))
+        if made.uid == job.uid:  # not the remembered answer of an earlier request
+            self._dispatcher.ready(made)
+        return made
+
+    async def get(self, job_id: str) -> Job:
+        """With live progress. Raises NotFound (JOB_NOT_FOUND)."""
+        job = self._recent.get(job_id)
+        if job is None:
+            job = self._store.read_now(lambda conn: rows.get(conn, job_id))
+            if job is None:
+                raise not_found(job_id)
+            self._keep(job)
+        return self._live(job)
+
+    async def page(
+        self,
+        limit: int,
+        *,
+        order: str = "create_time",
+        descending: bool = True,
+        after: tuple[float, str] | None = None,
+        where: ColumnElement[bool] | None = None,
+    ) -> list[Job]:
+        """As store.jobs.page, with live progress."""
+        found = await self._store.read(
+            lambda conn: rows.page(conn, limit, order=order, descending=descending, after=after, where=where)
+        )
+        return [self._live(job) for job in found]
+
+    async def unfinished(self) -> tuple[int, list[Job]]:
+        """All jobs that have not ended, and a revision that is not later than this picture of them."""
+        revision = self._store.last_revision
+        return revision, [self._live(job) for job in await self._store.read(rows.unfinished)]
+
+    async def counts(self) -> dict[str, int]:
+        """Jobs by state."""
+        return await self._store.read(rows.counts)
+
+    async def cancel(
+        self, job_id: str, *, actor: str, etag: str = "", key: RequestKey | None = None, validate_only: bool = False
+    ) -> Job:
+        """Cancelled when nothing of it runs any more: at once for a job that never ran, else after its runner
+        stopped and
+        cleaned up. Asking again changes nothing."""
+
+        def ask(tx: Tx) -> Job:
+            job = load(tx, job_id, etag)
+            if job.state is JobState.CANCELLED or job.cancel_requested:
+                return job
+            next_state(job.state, JobEvent.CANCEL)
+            if job.attempt_count == 0:
+                return change(tx, job, JobEvent.CANCEL, actor, "cancelled before it ran")
+            return note(tx, job, "job.cancel_requested", actor, cancel_requested=True)
+
+        job = await self._change(job_id, ask, key, validate_only)
+        if validate_only or job.terminal:
+            self._dispatcher.forget(job_id)
+            return job
+        runner = self._dispatcher.runner(job_id)
+        if runner is not None:
+            self._dispatcher.ask_cancel(runner, f"cancelled by {actor}")
+        elif not self._dispatcher.starting(job_id):
+            self._dispatcher.end_without_runner(job)
+        return job
+
+    async def pause(
+        self, job_id: str, *, actor: str, etag: str = "", key: RequestKey | None = None, validate_only: bool = False
+    ) -> Job:
+        """A queued job is held; a running one stops between two pieces of work, its runner stays."""
+
+        def ask(tx: Tx) -> Job:
+            job = load(tx, job_id, etag)
+            return job if job.state is JobState.PAUSED else change(tx, job, JobEvent.PAUSE, actor, f"paused by {actor}")
+
+        job = await self._change(job_id, ask, key, validate_only)
+        if not validate_only:
+            self._dispatcher.forget(job_id)
+            runner = self._dispatcher.runner(job_id)
+            if runner is not None:
+                runner.pause()
+                self._dispatcher.pump()
+        return job
+
+    async def resume(
+        self, job_id: str, *, actor: str, etag: str = "", key: RequestKey | None = None, validate_only: bool = False
+    ) -> Job:
+        """Its runner goes on at once, even above the limit of runners; without one the job is queued."""
+        runner = self._dispatcher.runner(job_id)
+
+        def ask(tx: Tx) -> Job:
+            job = load(tx, job_id, etag)
+            event = JobEvent.REQUEUE if runner is None else JobEvent.RESUME
+            return change(tx, job, event, actor, f"resumed by {actor}", next_attempt_time=None)
+
+        job = await self._change(job_id, ask, key, validate_only)
+        if validate_only:
+            return job
+        if job.state is JobState.RUNNING and runner is not None:
+            runner.resume()
+        elif job.state is JobState.QUEUED:
+            self._dispatcher.ready(job)
+        return job
+
+    async def retry(
+        self,
+        job_id: str,
+        *,
+        actor: str,
+        etag: str = "",
+        repin: bool = False,
+        key: RequestKey | None = None,
+        validate_only: bool = False,
+    ) -> Job:
+        """Queue a failed or cancelled job again, with a fresh count of attempts to come. `repin`: with the
+        generations that
+        are active now."""
+
+        def ask(tx: Tx) -> Job:
+            job = load(tx, job_id, etag)
+            return change(
+                tx,
+                job,
+                JobEvent.RETRY,
+                actor,
+                f"queued again by {actor}",
+                pins=() if repin else job.pins,
+                retry=replace(job.retry, max_attempts=job.retry.max_attempts + job.attempt_count),
+                cancel_requested=False,
+                end_time=None,
+                error=None,
+                progress=None,
+            )
+
+        job = await self._change(job_id, ask, key, validate_only)
+        if not validate_only and job.state is JobState.QUEUED:
+            self._dispatcher.ready(job)
+        return job
+
+    async def attempts(self, job_id: str, limit: int, after: int) -> list[Attempt]:
+        """Attempts of a number above `after`, in order. Raises NotFound."""
+        await self.get(job_id)
+        found = await self._store.read(lambda conn: rows.attempts_page(conn, job_id, limit, after))
+        runner = self._dispatcher.runner(job_id)
+        if runner is None:
+            return found
+        return [
+            replace(a, runner_pid=runner.pid, progress=runner.progress)
+            if a.number == runner.number and a.state is AttemptState.RUNNING
+            else a
+            for a in found
+        ]
+
+    def attempt_dir(self, uid: str, number: int) -> Path:
+        """Where an attempt's log.jsonl lies."""
+        return self._dispatcher.rundir(uid).attempt(number)
+
+    def attempt_is_open(self, job: Job, number: int) -> bool:
+        """May this attempt's log still grow?"""
+        return number == job.attempt_count and self._dispatcher.runner(job.id) is not None
+
+    async def _change(self, job_id: str, ask: Callable[[Tx], Job], key: RequestKey | None, validate_only: bool) -> Job:
+        if not validate_only:
+            return await self._store.write(lambda tx: once(tx, key, *_CODEC, lambda: ask(tx)))
+        answer: list[Job] = []
+
+        def rehearse(tx: Tx) -> None:
+            answer.append(ask(tx))
+            raise _RehearsalOver
+
+        try:
+            await self._store.write(rehearse)
+        except _RehearsalOver:
+            return answer[0]
+        raise AssertionError(job_id)
+
+    async def _check(self, new: NewJob) -> set[str]:
+        """Everything that can be known before the job runs; the ids of the connections it names."""
+        try:
+            task = self._registry.component(f"task/{new.task}")
+        except NotFound as exc:
+            raise InvalidArgument(
+                exc.message, reason="TASK_UNKNOWN", violations=(FieldViolation("job.task", exc.message),)
+            ) from exc
+        schema = task.manifest.spec_schema
+        taskspec.validate(schema, dict(new.spec), "job.spec", f"the spec of task {new.task} is wrong")
+        needs = taskspec.needs(schema, new.spec)
+        components = await self._connections.components(needs.connections)
+        missing = {i: field for i, field in needs.connections.items() if i not in components}
+        if missing:
+            raise InvalidArgument(
+                f"there is no connection {', '.join(sorted(missing))}; create it first (`hyperctl connection create`)",
+                reason="CONNECTION_UNKNOWN",
+                violations=tuple(FieldViolation(f, f"connections/{i} does not exist") for i, f in missing.items()),
+            )
+        taskspec.choose(self._registry, task, set(components.values()), needs.formats)
+        return set(needs.connections)
+
+    def _live(self, job: Job) -> Job:
+        if job.state not in {JobState.RUNNING, JobState.PAUSED}:
+            return job
+        runner = self._dispatcher.runner(job.id)
+        return job if runner is None or runner.progress is None else replace(job, progress=runner.progress)
+
+    def _tell_progress(self, job_id: str, progress: Progress) -> None:
+        job = self._recent.get(job_id)
+        if job is None or not self.on_progress:
+            return
+        live = replace(job, progress=progress)
+        for listener in self.on_progress:
+            listener(live)
+
+    def _remember(self, events: list[Event]) -> None:
+        for event in events:
+            payload: Any = event.payload.get("job")
+            if payload is not None:
+                self._keep(codec.job_from_json(payload))
+
+    def _keep(self, job: Job) -> None:
+        held = self._recent.get(job.id)
+        if held is not None and held.revision > job.revision:
+            return
+        self._recent[job.id] = job
+        self._recent.move_to_end(job.id)
+        if len(self._recent) > _RECENT:
+            self._recent.popitem(last=False)
+
+
+class _RehearsalOver(Exception):
+    """Ends a transaction whose only purpose was to see whether it would work."""
+
+
+def _exists(name: str) -> AlreadyExists:
+    return AlreadyExists(
+        f"{name} exists already; choose another job_id, or none", reason="JOB_EXISTS", metadata={"name": name}
+    )

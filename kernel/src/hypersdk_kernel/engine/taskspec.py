@@ -1,0 +1,157 @@
+"""What a job's spec names, found through the task's JSON Schema without knowing the task (hypersdk.plugin.manifest):
+the connections a job is granted, and the components whose generations it pins."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Protocol
+
+from hypersdk.errors import FieldViolation, InvalidArgument, NotFound, Unsupported
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+
+from hypersdk_kernel.model.job import Pin
+from hypersdk_kernel.model.names import connection_of
+from hypersdk_kernel.model.plugin import ActiveComponent, Generation
+from hypersdk_kernel.store import codec
+
+
+class Components(Protocol):
+    """What we need of hosting.Registry."""
+
+    def component(self, name: str) -> ActiveComponent: ...
+    def components(self, kind: str) -> list[ActiveComponent]: ...
+    def pinned(self, pin: Pin) -> Generation: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a spec names: ids of connections and of formats, each with the field that names it."""
+
+    connections: Mapping[str, str]
+    formats: Mapping[str, str]
+
+
+_MAX_VIOLATIONS = 20
+
+
+def validate(schema: Mapping[str, Any], value: Any, path: str, what: str) -> None:
+    """Raises InvalidArgument (SPEC_INVALID) with a violation for each fault, `path` before each field."""
+    faults = []
+    for error in _validator(codec.dumps(schema)).iter_errors(value):
+        where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error.absolute_path)
+        faults.append(FieldViolation(path + where, error.message[:300]))
+        if len(faults) == _MAX_VIOLATIONS:
+            break
+    if faults:
+        listed = "; ".join(f"{f.field}: {f.description}" for f in faults[:3])
+        raise InvalidArgument(f"{what}: {listed}", reason="SPEC_INVALID", violations=tuple(faults))
+
+
+@lru_cache(maxsize=256)
+def _validator(schema_text: str) -> Draft202012Validator:
+    import json
+
+    schema = json.loads(schema_text) or {"type": "object"}
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as exc:
+        raise Unsupported(f"a plugin's JSON Schema is invalid: {exc.message}", reason="SCHEMA_INVALID") from exc
+    return Draft202012Validator(schema)
+
+
+def needs(schema: Mapping[str, Any], spec: Mapping[str, Any]) -> Needs:
+    """Raises InvalidArgument for a value that is no name of its kind."""
+    connections: dict[str, str] = {}
+    formats: dict[str, str] = {}
+    for field, resource, value in _marked(schema, spec, "job.spec"):
+        if resource in {"connection", "machine"}:
+            connections.setdefault(connection_of(value, field), field)
+        elif resource == "format":
+            formats.setdefault(value, field)
+    return Needs(connections, formats)
+
+
+def _marked(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[tuple[str, str, str]]:
+    resource = schema.get("x-hypersdk-resource")
+    if isinstance(resource, str) and isinstance(value, str) and value:
+        yield path, resource, value
+    properties = schema.get("properties")
+    if isinstance(value, dict) and isinstance(properties, dict):
+        for key in value.keys() & properties.keys():
+            yield from _marked(properties[key], value[key], f"{path}.{key}")
+    items = schema.get("items")
+    if isinstance(value, list) and isinstance(items, dict):
+        for index, item in enumerate(value):
+            yield from _marked(items, item, f"{path}[{index}]")
+
+
+def choose(
+    registry: Components, task: ActiveComponent, connection_components: Iterable[str], formats: Mapping[str, str]
+) -> list[ActiveComponent]:
+    """The components a runner of this job imports: the task, those of its connections, the formats it names, and
+    whatever all of these say they use. Raises NotFound (COMPONENT_UNKNOWN) or, for a format, InvalidArgument."""
+    chosen = {task.name: task}
+    for name in connection_components:
+        chosen.setdefault(name, registry.component(name))
+    for name, field in formats.items():
+        try:
+            found = registry.component(f"format/{name}")
+        except NotFound as exc:
+            raise InvalidArgument(
+                exc.message, reason="FORMAT_UNKNOWN", violations=(FieldViolation(field, exc.message),)
+            ) from exc
+        chosen.setdefault(found.name, found)
+    for component in list(chosen.values()):
+        for pattern in component.manifest.uses:
+            for used in registry.components(pattern.partition("/")[0]):
+                if fnmatch.fnmatchcase(used.name, pattern):
+                    chosen.setdefault(used.name, used)
+    return list(chosen.values())
+
+
+def pins_of(components: Sequence[ActiveComponent]) -> tuple[Pin, ...]:
+    """One pin for each generation among `components`."""
+    by_generation: dict[str, list[ActiveComponent]] = {}
+    for component in components:
+        by_generation.setdefault(component.generation.name, []).append(component)
+    return tuple(
+        Pin(
+            name,
+            found[0].generation.distribution,
+            found[0].generation.version,
+            found[0].generation.digest,
+            found[0].generation.api_version,
+            tuple(sorted(c.name for c in found)),
+        )
+        for name, found in sorted(by_generation.items())
+    )
+
+
+def pinned_components(registry: Components, pins: Iterable[Pin]) -> list[ActiveComponent]:
+    """The components that `pins` name. Raises FailedPrecondition (PIN_UNAVAILABLE) when a generation has gone."""
+    out = []
+    for pin in pins:
+        generation = registry.pinned(pin)
+        manifests = generation.manifest.components if generation.manifest is not None else {}
+        out += [ActiveComponent(manifests[name], generation) for name in pin.components if name in manifests]
+    return out
+
+
+def component_to_wire(component: ActiveComponent) -> dict[str, Any]:
+    """A component as a runner's spec has it."""
+    manifest = dataclasses.asdict(component.manifest)
+    manifest["capabilities"] = sorted(component.manifest.capabilities)
+    manifest["methods"] = {}
+    return {
+        "entry": component.entry,
+        "search_path": list(component.generation.search_path),
+        "manifest": manifest,
+        "generation": component.generation.name,
+        "digest": component.generation.digest,
+        "version": component.generation.version,
+    }

@@ -1,0 +1,57 @@
+"""The one way in which a job's state changes: inside a store transaction, by the table, with its event."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hypersdk.errors import Aborted, NotFound
+
+from hypersdk_kernel.model.job import TERMINAL, Job, JobEvent, next_state
+from hypersdk_kernel.store import codec
+from hypersdk_kernel.store import jobs as rows
+from hypersdk_kernel.store.engine import Tx
+
+
+def load(tx: Tx, job_id: str, etag: str = "") -> Job:
+    """The job as it is now. Raises NotFound (JOB_NOT_FOUND), Aborted (ETAG_MISMATCH)."""
+    job = rows.get(tx.conn, job_id)
+    if job is None:
+        raise not_found(job_id)
+    if etag and etag != job.etag:
+        raise Aborted(
+            f"jobs/{job_id} has changed since it was read; read it again and decide anew",
+            reason="ETAG_MISMATCH",
+            metadata={"etag": job.etag},
+        )
+    return job
+
+
+def not_found(job_id: str) -> NotFound:
+    return NotFound(
+        f"there is no job jobs/{job_id}; `hyperctl job list` shows those there are",
+        reason="JOB_NOT_FOUND",
+        metadata={"name": f"jobs/{job_id}"},
+    )
+
+
+def change(tx: Tx, job: Job, event: JobEvent, actor: str, message: str = "", **fields: Any) -> Job:
+    """`job` after `event`, saved, with the event `job.<state>`. Raises FailedPrecondition (JOB_STATE)."""
+    state = next_state(job.state, event)
+    if state in TERMINAL:
+        fields.setdefault("end_time", tx.now)
+        fields.setdefault("next_attempt_time", None)
+    return note(tx, replace(job, state=state, state_message=message), f"job.{state.value}", actor, **fields)
+
+
+def note(tx: Tx, job: Job, event_type: str, actor: str, **fields: Any) -> Job:
+    """`job` with `fields` changed but not its state, saved, with an event of that type."""
+    changed = replace(job, update_time=tx.now, revision=tx.new_revision(), **fields)
+    rows.save(tx.conn, changed)
+    announce(tx, changed, event_type, actor)
+    return changed
+
+
+def announce(tx: Tx, job: Job, event_type: str, actor: str) -> None:
+    """The event of a job that is saved already; carries the whole job, so that a watcher needs no second read."""
+    tx.emit(event_type, job.name, actor, {"job": codec.job_to_json(job)}, revision=job.revision)
