@@ -64,6 +64,10 @@ class TaskContext(abc.ABC):
         """The configured storage of a connection, as `provider`."""
 
     @abc.abstractmethod
+    def component(self, connection: str) -> str:
+        """The component behind a connection (`storage/local`), as `acquired` wants it."""
+
+    @abc.abstractmethod
     def image_format(self, name: str) -> ImageFormat:
         """An installed format by name or alias. Raises NotFound (FORMAT_UNKNOWN) that lists what is installed."""
 
