@@ -29,6 +29,33 @@ lock:
 	  --python-version 3.11 --group pyproject.toml:dev --all-extras --no-emit-package hypersdk \
 	  $(addsuffix /pyproject.toml,$(PROJECTS)) -o requirements.lock
 
+# Programs that tests compare against; the product itself needs none of them.
+SYSTEM_TOOLS := qemu-img:qemu-utils mkfs.ext4:e2fsprogs e2fsck:e2fsprogs
+system-tools:
+	@missing=""; for t in $(SYSTEM_TOOLS); do \
+	  PATH="$$PATH:/usr/sbin:/sbin" command -v $${t%%:*} >/dev/null || missing="$$missing $${t##*:}"; done; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	  else echo "tests compare against programs of these packages; install them:$$missing" >&2; exit 1; fi; fi
+
+test: $(STAMP) system-tools
+	$(BIN)/pytest $(PYTEST_ARGS) -m "not soak"
+
+soak: $(STAMP) system-tools
+	$(BIN)/pytest $(PYTEST_ARGS) -m soak --timeout 3600
+
+lint: $(STAMP) proto-check
+	$(BIN)/ruff check .
+	$(BIN)/mypy -p hypersdk -p hypersdk_kernel -p hyperctl
+	$(BIN)/lint-imports
+
+bench: $(STAMP) system-tools
+	$(BIN)/python -m tests.bench "$(CASES)"
+
+demo: $(STAMP)
+	$(BIN)/python examples/demo.py
+
 clean:
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -165,8 +165,9 @@ class Connections:
 
     async def components(self, ids: Iterable[str]) -> dict[str, str]:
         """id → component of those that exist."""
-        found = {i: self._store.read_now(lambda conn, i=i: rows.get(conn, i)) for i in ids}
-        return {i: c.component for i, c in found.items() if c is not None}
+        wanted = list(ids)
+        found = self._store.read_now(lambda conn: [rows.get(conn, i) for i in wanted])
+        return {c.id: c.component for c in found if c is not None}
 
     def _check(self, component: str, config: Mapping[str, Any]) -> None:
         try:

@@ -31,7 +31,7 @@ from hypersdk_kernel.model.event import Event
 from hypersdk_kernel.store import codec
 from hypersdk_kernel.store import events as event_rows
 from hypersdk_kernel.store.schema import prepare
-from hypersdk_kernel.store.tables import events
+from hypersdk_kernel.store.tables import REQUESTS_KEPT_S, events, requests
 
 T = TypeVar("T")
 
@@ -209,10 +209,11 @@ class Store:
             work.error = translate(exc) if isinstance(exc, DatabaseError) else exc
 
     def _prune(self, conn: Connection, group: list[_Work]) -> None:
-        """Once in a thousand events, drop those beyond what is kept."""
+        """Once in a thousand events, drop those beyond what is kept, and request ids past their day."""
         revisions = [e.revision for work in group for e in work.emitted]
         if revisions and revisions[0] // 1000 != revisions[-1] // 1000:
             conn.execute(events.delete().where(events.c.revision <= revisions[-1] - _EVENTS_KEPT))
+            conn.execute(requests.delete().where(requests.c.create_time < self._clock.now() - REQUESTS_KEPT_S))
 
     def _settle(self, group: list[_Work]) -> None:
         """On the loop: tell of the events, then wake the waiters, so that who has its answer has also had its

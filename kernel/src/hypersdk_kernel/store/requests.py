@@ -12,9 +12,7 @@ from sqlalchemy import delete, insert, select
 
 from hypersdk_kernel.store import codec
 from hypersdk_kernel.store.engine import Tx
-from hypersdk_kernel.store.tables import requests
-
-KEPT_S = 24 * 3600.0
+from hypersdk_kernel.store.tables import REQUESTS_KEPT_S, requests
 
 T = TypeVar("T")
 
@@ -41,7 +39,7 @@ def once(
     if key is None:
         return change()
     row = tx.conn.execute(select(requests).where(requests.c.request_id == key.request_id)).one_or_none()
-    if row is not None and row.create_time > tx.now - KEPT_S:
+    if row is not None and row.create_time > tx.now - REQUESTS_KEPT_S:
         if row.method != key.method or bytes(row.digest) != key.digest:
             raise AlreadyExists(
                 f"request_id {key.request_id} was used for another request; choose a new UUID for every new request",
@@ -61,8 +59,3 @@ def once(
         )
     )
     return answer
-
-
-def forget_old(tx: Tx) -> None:
-    """Drop what is past its 24 h."""
-    tx.conn.execute(delete(requests).where(requests.c.create_time < tx.now - KEPT_S))

@@ -20,6 +20,9 @@ from sqlalchemy import (
 
 metadata = MetaData()
 
+REQUESTS_KEPT_S = 24 * 3600.0
+"""How long a request id is remembered, seconds."""
+
 jobs = Table(
     "jobs", metadata,
     Column("id", String(63), primary_key=True),
