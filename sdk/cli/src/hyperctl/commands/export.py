@@ -1,0 +1,67 @@
+"""hyperctl export: a machine's disks, or an image of this machine, to a storage."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hyperctl.commands.common import DryRunOption, complete_connection, complete_format, complete_machine, mode_of
+from hyperctl.commands.submit import DetachOption, PriorityOption, RateOption, submit
+from hyperctl.endpoints import resolve_source, resolve_target
+from hyperctl.output import Mode
+from hyperctl.pairs import parse_option_list
+from hyperctl.session import Session
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("export")(export)
+
+
+def export(
+    context: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A machine (connections/x/machines/y, x/y), or a path of an image or OVF.",
+            autocompletion=complete_machine,
+        ),
+    ],
+    target: Annotated[
+        str, typer.Option("--to", help="A storage connection, or a directory.", autocompletion=complete_connection)
+    ],
+    target_format: Annotated[
+        str, typer.Option("--format", "-O", help="qcow2, vmdk, raw, …", autocompletion=complete_format)
+    ] = "qcow2",
+    option: Annotated[list[str] | None, typer.Option("-o", metavar="KEY=VALUE,…", help="Of the format.")] = None,
+    compress: Annotated[bool, typer.Option("-c", "--compress", help="Compress the disks.")] = False,
+    disk: Annotated[list[str] | None, typer.Option("--disk", help="Only this disk; repeatable.")] = None,
+    prefix: Annotated[str, typer.Option(help="Put the files below this key.")] = "",
+    priority: PriorityOption = None,
+    rate_limit: RateOption = None,
+    detach: DetachOption = False,
+    dry_run: DryRunOption = False,
+    output: Annotated[Mode | None, typer.Option("--output", help="How to print the job.", show_default=False)] = None,
+) -> None:
+    """Export a machine, and wait for it."""
+    session = Session.of(context)
+    found = resolve_source(session, source)
+    spec: dict[str, object] = {
+        "machine": found.machine,
+        "target": resolve_target(session, target),
+        "format": target_format,
+        "options": parse_option_list(option or ()),
+        "compress": compress,
+    }
+    if prefix:
+        spec["prefix"] = prefix
+    disks = disk or found.disks
+    if disks:
+        spec["disks"] = list(disks)
+    status = submit(
+        session, "export", spec, priority=priority, rate_limit=rate_limit, detach=detach, dry_run=dry_run,
+        mode=mode_of(session, output),
+    )  # fmt: skip
+    raise typer.Exit(status)

@@ -1,0 +1,27 @@
+"""hyperctl image map."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from hyperctl.image.printing import print_line
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the extents, one a line, as they are found: a disk may have millions."""
+    from hypersdk.data.images import FormatRegistry, image_map
+
+    extents = image_map(arguments.file, registry=FormatRegistry.installed(), format_name=arguments.source_format)
+    if arguments.output == "json":
+        separator = "["
+        for extent in extents:
+            sys.stdout.write(f"{separator}{json.dumps(extent)}")
+            separator = ",\n"
+        sys.stdout.write("]\n" if separator != "[" else "[]\n")
+        return 0
+    print_line(f"{'Offset':<18}{'Length':<18}Kind")
+    for extent in extents:
+        print_line(f"{extent['start']:<#18x}{extent['length']:<#18x}{'data' if extent['data'] else 'zero'}")
+    return 0
