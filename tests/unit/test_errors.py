@@ -3,10 +3,9 @@
 import errno
 
 import pytest
+from hypersdk import errors
 from hypothesis import given
 from hypothesis import strategies as st
-
-from hypersdk import errors
 
 
 @pytest.mark.parametrize("cls", errors.KINDS.values(), ids=lambda c: c.kind)

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-
 from hypersdk.errors import DataLoss, Unavailable
 from hypersdk_kernel.engine.ending import decide
 from hypersdk_kernel.engine.runner import Outcome

@@ -1,10 +1,9 @@
 """The order in which queued jobs start."""
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from hypersdk_kernel.engine.queue import ReadyQueue
 from hypersdk_kernel.model.job import Job, JobState
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 def job(name: str, priority: int = 50, created: float = 0.0) -> Job:

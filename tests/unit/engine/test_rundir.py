@@ -22,7 +22,8 @@ def test_a_torn_last_line_is_not_there(tmp_path):
 
 def test_nothing_after_a_damaged_line_counts(tmp_path):
     rundir = RunDir(tmp_path, "u")
-    write(rundir, 1, {"type": "started"}, tail='garbage\n{"seq": 3, "time": 0, "type": "finished", "status": "failed"}\n')
+    write(rundir, 1, {"type": "started"},
+          tail='garbage\n{"seq": 3, "time": 0, "type": "finished", "status": "failed"}\n')
     assert rundir.journal(1).finished is None
 
 

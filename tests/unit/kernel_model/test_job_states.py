@@ -1,11 +1,10 @@
 """The state table admits no lost job (one that nothing can end) and no zombie (one that runs after its end)."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from hypersdk.errors import FailedPrecondition
 from hypersdk_kernel.model.job import TERMINAL, TRANSITIONS, JobEvent, JobState, next_state
+from hypothesis import given
+from hypothesis import strategies as st
 
 
 def reachable(start: JobState) -> set[JobState]:

@@ -1,9 +1,8 @@
 """Delays between attempts."""
 
+from hypersdk_kernel.model.retry import RetryPolicy
 from hypothesis import given
 from hypothesis import strategies as st
-
-from hypersdk_kernel.model.retry import RetryPolicy
 
 POLICY = RetryPolicy(max_attempts=100, initial_delay_s=1.0, multiplier=2.0, max_delay_s=300.0)
 

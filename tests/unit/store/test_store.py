@@ -6,11 +6,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from sqlalchemy import text
-
-from hypersdk.errors import AlreadyExists, DataLoss, FailedPrecondition, HyperError
+from hypersdk.errors import AlreadyExists, DataLoss, FailedPrecondition, HyperError, ResourceExhausted
 from hypersdk_kernel.model.clock import ManualClock
 from hypersdk_kernel.model.job import Job, JobState, Pin, Progress
 from hypersdk_kernel.store import codec, jobs, schema
@@ -18,6 +14,9 @@ from hypersdk_kernel.store.engine import Store
 from hypersdk_kernel.store.events import page
 from hypersdk_kernel.store.requests import RequestKey, once
 from hypersdk_kernel.store.tables import REQUESTS_KEPT_S, metadata
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import text
 
 
 @pytest.fixture
@@ -148,13 +147,26 @@ async def test_a_closed_store_refuses_writes(tmp_path, clock):
     assert refused.value.reason == "STORE_CLOSED"
 
 
-async def test_a_read_only_database_refuses_clearly_and_recovers(store):
+async def test_a_read_only_database_refuses_clearly(store):
     await store.write(lambda tx: tx.conn.execute(text("PRAGMA query_only = 1")))
     with pytest.raises(FailedPrecondition) as refused:
         await store.write(adding("a"))
     assert refused.value.reason == "STORE_READ_ONLY"
-    await store.write(lambda tx: tx.conn.execute(text("PRAGMA query_only = 0")))
-    assert (await store.write(adding("a"))).id == "a"
+
+
+async def test_a_full_disk_refuses_clearly_keeps_what_was_there_and_recovers_with_the_space(store):
+    await store.write(adding("before"))
+    pages = await store.write(lambda tx: tx.conn.execute(text("PRAGMA page_count")).scalar_one())
+    await store.write(lambda tx: tx.conn.execute(text(f"PRAGMA max_page_count = {pages + 2}")))
+    with pytest.raises(ResourceExhausted) as refused:
+        for i in range(200):
+            await store.write(adding(f"j{i}"))
+    assert refused.value.reason == "DISK_FULL"
+    stored = await store.read(jobs.counts)
+    assert stored["queued"] == 1 + i
+    await store.write(lambda tx: tx.conn.execute(text("PRAGMA max_page_count = 1000000")))
+    await store.write(adding("after"))
+    assert (await store.read(jobs.counts))["queued"] == stored["queued"] + 1
 
 
 async def test_pages_of_jobs_neither_repeat_nor_skip(store):

@@ -53,7 +53,8 @@ def count(conn: Connection) -> int:
 
 def _row(connection: model.Connection) -> dict[str, object]:
     return {
-        "id": connection.id, "uid": connection.uid, "component": connection.component, "create_time": connection.create_time,
+        "id": connection.id, "uid": connection.uid, "component": connection.component,
+        "create_time": connection.create_time,
         "revision": connection.revision, "labels": dict(connection.labels),
         "body": codec.dumps(codec.connection_to_json(connection)),
     }  # fmt: skip

@@ -286,7 +286,8 @@ def _prepare(engine: sqlalchemy.Engine) -> tuple[str, int]:
         problems = conn.exec_driver_sql("PRAGMA quick_check(5)").scalars().all()
         if problems != ["ok"]:
             raise DataLoss(
-                f"the kernel's database fails its integrity check: {'; '.join(map(str, problems))[:500]}; restore it from a backup",
+                f"the kernel's database fails its integrity check: {'; '.join(map(str, problems))[:500]}; "
+                "restore it from a backup",
                 reason="STATE_CORRUPT",
             )
         return schema_revision, event_rows.bounds(conn)[1]
