@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from hypersdk.data.images.inspection import open_image
 from hypersdk.data.images.partial import PartialTarget
 from hypersdk.data.pipeline import CopyHooks, CopyOptions, CopyResult, copy
-from hypersdk.errors import InvalidArgument, from_exception
+from hypersdk.errors import DataLoss, FailedPrecondition, InvalidArgument, from_exception
 
 if TYPE_CHECKING:
     from hypersdk.data.images.registry import FormatRegistry
     from hypersdk.data.sink import BlockSink
     from hypersdk.data.source import BlockSource
+    from hypersdk.plugin.image_format import ImageFormat
 
 
 def convert(
@@ -44,7 +45,7 @@ def convert(
     checkpoint, or from the start when the source has changed. Raises InvalidArgument (SAME_FILE,
     TARGET_NOT_A_FILE), Aborted (TARGET_BUSY), ResourceExhausted (DISK_FULL) and what formats and hooks
     raise."""
-    source_path, target_path = Path(src), Path(os.path.abspath(dst))
+    source_path, target_path = Path(src), Path(os.path.realpath(dst))
     options, hooks, copy_options = dict(options or {}), hooks or CopyHooks(), copy_options or CopyOptions()
     image_format = registry.get(dst_format)
     with open_image(source_path, registry=registry, format_name=src_format, options=src_options) as source:
@@ -56,9 +57,7 @@ def convert(
         partial = PartialTarget(target_path)
         sink: BlockSink | None = None
         try:
-            file, saved = partial.begin(identity, resume=resume)
-            offset = int(saved["offset"]) if saved else 0
-            sink = image_format.create(file, source.size, options, saved["sink"] if saved else None)
+            sink, offset = _begin(partial, identity, image_format, source.size, options, resume=resume)
             result = copy(
                 source, sink,
                 options=dataclasses.replace(copy_options, resume_offset=offset),
@@ -73,6 +72,27 @@ def convert(
                 raise from_exception(exc, doing=f"writing {str(target_path)!r}") from exc
             raise
         return result
+
+
+def _begin(
+    partial: PartialTarget,
+    identity: dict[str, Any],
+    image_format: ImageFormat,
+    size: int,
+    options: dict[str, str],
+    *,
+    resume: bool,
+) -> tuple[BlockSink, int]:
+    """The sink and the offset to go on from. A checkpoint that the format no longer accepts (the partial file was
+    cut or changed) is dropped: starting afresh is always right."""
+    file, saved = partial.begin(identity, resume=resume)
+    if saved is not None:
+        try:
+            return image_format.create(file, size, options, saved["sink"]), int(saved["offset"])
+        except (InvalidArgument, FailedPrecondition, DataLoss, KeyError, TypeError, ValueError):
+            partial.discard(keep=False)
+            file, _ = partial.begin(identity, resume=False)
+    return image_format.create(file, size, options), 0
 
 
 def _saving(hooks: CopyHooks, partial: PartialTarget, identity: dict[str, Any]) -> CopyHooks:

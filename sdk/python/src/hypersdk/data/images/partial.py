@@ -29,6 +29,7 @@ class PartialTarget:
         self.target = target
         self.path = target.with_name(f".{target.name}.partial-hypersdk")
         self.state_path = self.path.with_name(self.path.name + ".state")
+        self._fresh_state_path = self.path.with_name(self.path.name + ".state.new")
         self.file: ImageFile | None = None
 
     def begin(self, identity: dict[str, Any], *, resume: bool) -> tuple[ImageFile, dict[str, Any] | None]:
@@ -54,12 +55,11 @@ class PartialTarget:
     def save(self, identity: dict[str, Any], state: dict[str, Any]) -> None:
         """Store `state` durably, in place of the former one: whole or not at all."""
         text = json.dumps({"version": _STATE_VERSION, "identity": identity, "state": state})
-        fresh = self.state_path.with_name(self.state_path.name + ".new")
-        with fresh.open("w", encoding="utf-8") as out:
+        with self._fresh_state_path.open("w", encoding="utf-8") as out:
             out.write(text)
             out.flush()
             os.fsync(out.fileno())
-        fresh.replace(self.state_path)
+        self._fresh_state_path.replace(self.state_path)
         _sync_directory(self.path.parent)
 
     def publish(self) -> None:
@@ -69,7 +69,7 @@ class PartialTarget:
         with suppress(FileNotFoundError):
             os.fchmod(self.file.fileno(), stat.S_IMODE(self.target.stat().st_mode))
         self.path.replace(self.target)
-        self.state_path.unlink(missing_ok=True)
+        self._drop_state()
         _sync_directory(self.path.parent)
         self.file.close()
 
@@ -79,7 +79,7 @@ class PartialTarget:
             return
         if not (keep and self.state_path.exists()):
             self.path.unlink(missing_ok=True)
-            self.state_path.unlink(missing_ok=True)
+            self._drop_state()
         self.file.close()
 
     def _check_target(self) -> None:
@@ -101,12 +101,17 @@ class PartialTarget:
             with leftover:
                 self._lock(leftover)
                 self.path.unlink(missing_ok=True)
+        self._drop_state()
+
+    def _drop_state(self) -> None:
         self.state_path.unlink(missing_ok=True)
+        self._fresh_state_path.unlink(missing_ok=True)
 
     def _lock(self, file: ImageFile) -> None:
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
+            file.close()
             self.file = None
             raise Aborted(
                 f"another process is writing {str(self.target)!r} now; wait for it or choose another name",
