@@ -74,9 +74,11 @@ class Server:
             closing = threading.Thread(target=calls.close, name="close", daemon=True)
             closing.start()
             closing.join(CLOSE_S)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(0)
 
     # -- methods ---------------------------------------------------------------------------------------------
 

@@ -99,18 +99,24 @@ class Attempt:
         return {**outcome, "outstanding": self._resources.outstanding()}
 
     def _execute(self) -> dict[str, Any]:
-        checkpoint = self._store.load()
         started = {**identity(), "attempt": self._spec.attempt, "mode": self._spec.mode}
-        self._journal.append("started", {**started, "resumed": checkpoint is not None})
+        self._journal.append("started", {**started, "resumed": self._store.exists()})
         if self._spec.paused:
             self._journal.append("paused", {})
         if self._spec.mode == "cleanup":
             return self._clean_up()
         context = RunnerContext(
-            self._spec, checkpoint=checkpoint, store=self._store, journal=self._journal, log=self._log,
-            components=self._components, resources=self._resources, meter=self._meter, gate=self._gate,
+            self._spec,
+            checkpoint=self._store.load(),
+            store=self._store,
+            journal=self._journal,
+            log=self._log,
+            components=self._components,
+            resources=self._resources,
+            meter=self._meter,
+            gate=self._gate,
             bucket=self._bucket,
-        )  # fmt: skip
+        )
         return checked_result(self._components.task(self._spec.task).run(context))
 
     def _clean_up(self) -> dict[str, Any]:
@@ -210,9 +216,11 @@ def main(spec_fd: int) -> NoReturn:
     except (HyperError, OSError) as exc:
         print(f"hypersdk.runner: {from_exception(exc).message}", file=sys.stderr)  # noqa: T201
         status = EXIT_LOST
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)  # a plugin's threads are not waited for
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)  # a plugin's threads are not waited for
 
 
 def _run(spec: RunnerSpec) -> int:

@@ -23,6 +23,9 @@ class CheckpointStore:
     def __init__(self, job_dir: Path) -> None:
         self._path = job_dir / FILE_NAME
 
+    def exists(self) -> bool:
+        return self._path.exists()
+
     def load(self) -> Mapping[str, Any] | None:
         """What was saved last; None when nothing was. Raises DataLoss (CHECKPOINT_CORRUPT)."""
         try:

@@ -76,8 +76,8 @@ class RunnerContext(TaskContext):
     def open_image(
         self, path: Path, format_name: str = "", options: Mapping[str, str] | None = None
     ) -> BlockSource:
-        named = [self.image_format(format_name)] if format_name else self.image_formats()
-        return open_source(path, options, named)
+        named = self.image_format(format_name) if format_name else None
+        return open_source(path, options, named, self.image_formats)
 
     def progress(self, progress: Progress) -> None:
         self._meter.update(progress)

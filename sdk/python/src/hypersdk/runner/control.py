@@ -148,10 +148,10 @@ class _Connection:
                         version, progress = self._meter.version, self._meter.published
                     self._peer.notify("progress", progress)
                 with changed:
-                    while not (self.closed or self._journal.seq > self.sent or self._meter.version != version):
+                    while self._journal.seq <= self.sent and self._meter.version == version:
+                        if self.closed:
+                            return
                         changed.wait()
-                if self.closed:
-                    return
 
 
 def _peer_uid(sock: socket.socket) -> int:

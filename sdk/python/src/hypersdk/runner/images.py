@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,13 +32,18 @@ def probe(file: ImageFile, formats: Sequence[ImageFormat]) -> ImageFormat:
     return next(image_format for image_format in formats if scores[image_format.name] == best)
 
 
-def open_source(path: Path, options: Mapping[str, str] | None, choose: Sequence[ImageFormat]) -> BlockSource:
-    """Open `path` with the only format of `choose`, or with the one of several that the file is of."""
+def open_source(
+    path: Path,
+    options: Mapping[str, str] | None,
+    named: ImageFormat | None,
+    installed: Callable[[], Sequence[ImageFormat]],
+) -> BlockSource:
+    """Open `path` with the format the caller named, or with the one of the installed that the file is of."""
     from hypersdk.data.imagefile import ImageFile
 
     file = ImageFile.open(path)
     try:
-        image_format = choose[0] if len(choose) == 1 else probe(file, choose)
+        image_format = named if named is not None else probe(file, installed())
         return image_format.open(file, options)
     except BaseException:
         file.close()

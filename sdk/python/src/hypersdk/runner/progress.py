@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+from hypersdk.errors import InvalidArgument
 from hypersdk.plugin.task import Progress
 from hypersdk.runner.journal import Journal
 from hypersdk.wire.redact import Redactor
 
 PUBLISH_S = 0.1
 JOURNAL_S = 2.0
+MAX_DETAILS_BYTES = 64 << 10
+MAX_MESSAGE_CHARS = 4096
+_COUNTS = ("bytes_done", "bytes_total", "bytes_read", "bytes_written")
 
 
 class ProgressMeter:
@@ -67,12 +72,14 @@ class ProgressMeter:
 
 
 def to_json(progress: Progress) -> dict[str, Any]:
-    return {
-        "phase": progress.phase,
-        "bytes_done": progress.bytes_done,
-        "bytes_total": progress.bytes_total,
-        "bytes_read": progress.bytes_read,
-        "bytes_written": progress.bytes_written,
-        "message": progress.message,
-        "details": dict(progress.details),
-    }
+    """As the protocol has it. Raises InvalidArgument (PROGRESS_INVALID) for what is no number or no JSON."""
+    try:
+        counts = {name: int(getattr(progress, name)) for name in _COUNTS}
+        details = json.dumps(dict(progress.details), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise InvalidArgument(f"progress that is not JSON: {exc}", reason="PROGRESS_INVALID") from exc
+    if len(details) > MAX_DETAILS_BYTES:
+        text = f"progress details of {len(details)} bytes; at most {MAX_DETAILS_BYTES} are sent"
+        raise InvalidArgument(text, reason="PROGRESS_INVALID")
+    message = str(progress.message)[:MAX_MESSAGE_CHARS]
+    return {"phase": str(progress.phase), **counts, "message": message, "details": json.loads(details)}

@@ -52,13 +52,13 @@ class Resources:
         self._secrets = frozenset(s for s in secrets if len(s) >= MIN_SECRET_CHARS)
 
     def acquired(self, resource_id: str, component: str, record: Mapping[str, Any]) -> None:
-        """Durable on return. Raises InvalidArgument (SECRET_IN_RECORD): a masked record could not be cleaned up
-        by, an unmasked one would put the secret on disk."""
+        """Durable on return. Raises InvalidArgument (SECRET_IN_RECORD): masked, the record would be of no use
+        for cleanup; unmasked, the secret would be on disk."""
         held = Held(component=component, record=dict(record))
         if any(self._is_secret(text) for text in _strings({"id": resource_id, **held})):
             raise InvalidArgument(
-                f"the record of {resource_id!r} holds the value of a secret; leave it out, cleanup is called on "
-                "the configured connection",
+                f"the record of {resource_id!r} holds the value of a secret; leave it out, cleanup is called "
+                "on the configured connection",
                 reason="SECRET_IN_RECORD",
             )
         with self._lock:

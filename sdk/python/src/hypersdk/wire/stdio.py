@@ -12,6 +12,7 @@ import io
 import os
 import resource
 import sys
+import threading
 
 from hypersdk.wire.redact import Redactor
 
@@ -39,7 +40,7 @@ def detach_stdio(output_fd: int | None, redactor: Redactor) -> None:
     if output_fd is not None:
         os.dup2(output_fd, 2)
     os.dup2(2, 1)
-    sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False), encoding="utf-8")
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)), encoding="utf-8")
     sys.stdout = _RedactedStream(1, redactor)
     sys.stderr = _RedactedStream(2, redactor)
 
@@ -52,18 +53,21 @@ class _RedactedStream(io.TextIOWrapper):
         super().__init__(io.FileIO(fd, "w", closefd=False), encoding="utf-8", errors="backslashreplace")
         self._redactor = redactor
         self._line = ""
+        self._lock = threading.RLock()  # reentrant: a signal handler may print, too
 
     def write(self, text: str, /) -> int:
         # A secret may come in pieces (print writes its arguments one by one), so whole lines are redacted.
-        whole, newline, self._line = (self._line + text).rpartition("\n")
-        self._emit(whole + newline)
-        if len(self._line) > _MAX_LINE_CHARS:
-            self.flush()
+        with self._lock:
+            whole, newline, self._line = (self._line + text).rpartition("\n")
+            self._emit(whole + newline)
+            if len(self._line) > _MAX_LINE_CHARS:
+                self.flush()
         return len(text)
 
     def flush(self) -> None:
-        line, self._line = self._line, ""
-        self._emit(line)
+        with self._lock:
+            line, self._line = self._line, ""
+            self._emit(line)
 
     def _emit(self, text: str) -> None:
         data = self._redactor.text(text).encode("utf-8", "backslashreplace")
