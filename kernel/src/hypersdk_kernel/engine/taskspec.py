@@ -3,7 +3,6 @@ the connections a job is granted, and the components whose generations it pins."
 
 from __future__ import annotations
 
-import dataclasses
 import fnmatch
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -144,13 +143,10 @@ def pinned_components(registry: Components, pins: Iterable[Pin]) -> list[ActiveC
 
 def component_to_wire(component: ActiveComponent) -> dict[str, Any]:
     """A component as a runner's spec has it."""
-    manifest = dataclasses.asdict(component.manifest)
-    manifest["capabilities"] = sorted(component.manifest.capabilities)
-    manifest["methods"] = {}
     return {
         "entry": component.entry,
         "search_path": list(component.generation.search_path),
-        "manifest": manifest,
+        "manifest": component.manifest.to_json(),
         "generation": component.generation.name,
         "digest": component.generation.digest,
         "version": component.generation.version,

@@ -70,22 +70,33 @@ class Peer:
         self._decoder = Decoder(limit)
         self._loop = asyncio.get_running_loop()
         self._pending: dict[int, asyncio.Future[Any]] = {}
+        self._abandoned: dict[int, Callable[[], None]] = {}
         self._next_id = 1
         self._backlog = bytearray()
         self.failure: HyperError | None = None
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self._loop.add_reader(self._fd, self._on_readable)
 
-    async def request(self, method: str, params: dict[str, Any], timeout_s: float) -> Any:
-        """The peer's answer. Raises what the peer answered, as the error tree has it; PeerGone when the
-        connection closes; DeadlineExceeded after `timeout_s` seconds; ResourceExhausted (PEER_BACKLOGGED)
-        when it does not read. When the caller is cancelled or the time is over, the peer is told by
-        `cancel`."""
-        if self.closed.done():
-            raise PeerGone(f"the connection was closed before {method} could be sent", sent=False)
-        request_id = self._next_id
-        self._next_id += 1
-        self._send(encode({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}))
+    async def request(
+        self, method: str, params: dict[str, Any], timeout_s: float, on_ended: Callable[[], None] | None = None
+    ) -> Any:
+        """The peer's answer. Raises what the peer answered, as the error tree has it; PeerGone when the connection
+        closes; DeadlineExceeded after `timeout_s` seconds; ResourceExhausted (PEER_BACKLOGGED) when it does not read.
+        When the caller is cancelled or the time is over, the peer is told by `cancel`.
+
+        on_ended  called exactly once when the peer is done with the request, which may be long after the caller gave
+                  up
+        """
+        try:
+            if self.closed.done():
+                raise PeerGone(f"the connection was closed before {method} could be sent", sent=False)
+            request_id = self._next_id
+            self._next_id += 1
+            self._send(encode({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}))
+        except BaseException:
+            if on_ended is not None:
+                on_ended()
+            raise
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._pending[request_id] = answer
         timer = self._loop.call_later(timeout_s, self._expire, answer, method, timeout_s)
@@ -93,8 +104,13 @@ class Peer:
             return await answer
         finally:
             timer.cancel()
-            if self._pending.pop(request_id, None) is not None:  # nobody answered it
+            given_up = self._pending.pop(request_id, None) is not None
+            if given_up:
+                if on_ended is not None:
+                    self._abandoned[request_id] = on_ended
                 self.notify("cancel", {"id": request_id})
+            elif on_ended is not None:
+                on_ended()
 
     def notify(self, method: str, params: dict[str, Any]) -> None:
         """Tell the peer; no answer. Lost when the connection is closed or the peer has long stopped
@@ -119,6 +135,9 @@ class Peer:
         for answer in pending.values():
             if not answer.done():
                 answer.set_exception(PeerGone("the connection closed before the answer came", sent=True))
+        abandoned, self._abandoned = self._abandoned, {}
+        for on_ended in abandoned.values():
+            on_ended()
         self.closed.set_result(None)
 
     @staticmethod
@@ -185,9 +204,13 @@ class Peer:
         method = message.get("method")
         request_id = message.get("id")
         if method is None:
-            answer = self._pending.pop(request_id, None) if isinstance(request_id, int) else None
-            if answer is not None and not answer.done():  # else: its caller has gone
+            if not isinstance(request_id, int):
+                return
+            answer = self._pending.pop(request_id, None)
+            if answer is not None and not answer.done():
                 _resolve(answer, message)
+            elif (on_ended := self._abandoned.pop(request_id, None)) is not None:
+                on_ended()
         elif request_id is not None:
             error = {"code": METHOD_NOT_FOUND, "message": "the kernel answers no requests"}
             self._send(encode({"jsonrpc": "2.0", "id": request_id, "error": error}))

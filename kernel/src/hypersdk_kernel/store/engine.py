@@ -236,7 +236,7 @@ def translate(exc: BaseException) -> HyperError:
     """A database error as one of ours."""
     if isinstance(exc, HyperError):
         return exc
-    text = str(getattr(exc, "orig", exc))
+    text = _said(exc)
     if "disk is full" in text or "disk I/O error" in text:
         return ResourceExhausted(
             f"the kernel's database cannot be written ({text}); free space on its file system",
@@ -252,6 +252,15 @@ def translate(exc: BaseException) -> HyperError:
     if "locked" in text or "busy" in text:
         return Unavailable("the kernel's database is held by another process", reason="STORE_BUSY")
     return Internal(f"store: {type(exc).__name__}: {text}", reason="STORE_FAILED")
+
+
+def _said(exc: BaseException) -> str:
+    """The database's words. SQLite rolls a whole transaction back when the disk is full, so the rollback of our savepoint
+    fails too, and its error hides the first one, which is what counts."""
+    first: BaseException = exc
+    while first.__context__ is not None:
+        first = first.__context__
+    return str(getattr(first, "orig", first))
 
 
 def _sqlite(path: Path) -> sqlalchemy.Engine:
