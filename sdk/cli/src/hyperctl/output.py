@@ -45,7 +45,7 @@ def show_list(items: Iterable[M], columns: Sequence[Column[M]], mode: Mode, *, e
         chosen = [c for c in columns if mode is Mode.WIDE or not c.wide]
         rows = [[_text(c.cell(item)) for c in chosen] for item in items]
         if rows:
-            _table([c.title for c in chosen], rows)
+            show_table([c.title for c in chosen], rows)
         elif empty:
             sys.stderr.write(empty + "\n")
     elif mode is Mode.NAME:
@@ -107,7 +107,8 @@ def _dump(value: Any, mode: Mode) -> None:
         sys.stdout.write("\n")
 
 
-def _table(titles: list[str], rows: list[list[str]]) -> None:
+def show_table(titles: list[str], rows: list[list[str]]) -> None:
+    """Print rows of text below their titles."""
     if sys.stdout.isatty():
         from rich.console import Console
         from rich.table import Table

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from hyperctl.commands.common import OutputOption, mode_of
-from hyperctl.output import show_value
+from hyperctl.output import Mode, show_table, show_value
 from hyperctl.session import Session
+from hyperctl.settings import Setting
 
 app = typer.Typer(help="Settings of this command line.")
 
@@ -26,11 +27,16 @@ def view(
 ) -> None:
     """Show the settings in effect. Nothing is asked of the daemon."""
     session = Session.of(context)
-    values: dict[str, object] = {}
-    for key, setting in session.settings.items():
-        values[key] = {"value": setting.value, "origin": setting.origin} if show_origin else setting.value
+    mode = mode_of(session, output)
     endpoint = session.endpoint
-    values["endpoint"] = {
-        "target": endpoint.target, "ca_file": str(endpoint.ca_file or ""), "token_file": str(endpoint.token_file or ""),
-    }  # fmt: skip
-    show_value(values, mode_of(session, output))
+    rows = {**session.settings, "endpoint": Setting(endpoint.target, "discovery")}
+    if endpoint.ca_file and endpoint.token_file:
+        rows["endpoint_ca_file"] = Setting(str(endpoint.ca_file), "discovery")
+        rows["endpoint_token_file"] = Setting(str(endpoint.token_file), "discovery")
+    if mode in {Mode.TABLE, Mode.WIDE}:
+        titles = ["SETTING", "VALUE", *(["ORIGIN"] if show_origin else [])]
+        show_table(titles, [[key, s.value or "-", s.origin][: len(titles)] for key, s in rows.items()])
+    elif show_origin:
+        show_value({key: {"value": s.value, "origin": s.origin} for key, s in rows.items()}, mode)
+    else:
+        show_value({key: s.value for key, s in rows.items()}, mode)

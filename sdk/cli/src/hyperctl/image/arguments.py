@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="hyperctl image",
         description="Look at, convert, check and compare image files, without a daemon.",
-        epilog="`hyperctl image COMMAND --help` tells more. Formats and their options are those of the installed plugins.",
+        epilog="`hyperctl image COMMAND --help` tells more. Formats and options are those of the installed plugins.",
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _info(commands.add_parser("info", help="what an image is", description="Show an image's metadata."))
@@ -51,14 +51,14 @@ def parser() -> argparse.ArgumentParser:
         commands.add_parser(
             "compare",
             help="do two images hold the same",
-            description="Compare contents, whatever the formats. Exit status: 0 the same, 1 different, 2 or more: error.",
+            description="Compare contents, whatever the formats. Exit status: 0 same, 1 different, 2 or more: error.",
         )
     )
     _check(
         commands.add_parser(
             "check",
             help="look for damage",
-            description="Check the image's tables. Exit status: 0 sound, 2 corrupt, 3 leaks only, 63 no check for the format.",
+            description="Check an image's tables. Exit status: 0 sound, 2 corrupt, 3 leaks, 63 format has no check.",
         )
     )
     _map(commands.add_parser("map", help="which ranges hold data", description="Show the extents of an image."))

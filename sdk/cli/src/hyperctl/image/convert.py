@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from hypersdk.errors import InvalidArgument
+from hypersdk.errors import InvalidArgument, Unsupported
 
 from hyperctl import exits
 from hyperctl.pairs import parse_option_list
@@ -57,6 +57,10 @@ def run(arguments: argparse.Namespace) -> int:
         )
     options = parse_option_list(arguments.options)
     if arguments.compress:
+        if "compress" not in registry.get(target_format).create_options():
+            raise Unsupported(
+                f"format {target_format} has no option to compress; leave -c out", reason="COMPRESS_UNSUPPORTED"
+            )
         options.setdefault("compress", "on")
     line = ProgressLine("converting", enabled=arguments.progress and not arguments.quiet)
 

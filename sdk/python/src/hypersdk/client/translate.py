@@ -37,8 +37,8 @@ def from_rpc_error(exc: grpc.RpcError, *, target: str = "", request_id: str = ""
     reason, metadata, violations, retry_after_s, described = _details(exc)
     if code == grpc.StatusCode.UNAVAILABLE and not described:
         details = (
-            f"no daemon answers at {target}: {details}; start it with `hypersdkd`, or set HYPERSDK_ADDRESS to where "
-            "it runs"
+            f"no daemon answers at {target} ({details.rpartition('error: ')[2]}); start it with `hypersdkd`, or set "
+            "HYPERSDK_ADDRESS to where it runs"
         )
         reason = "DAEMON_UNREACHABLE"
     if request_id:
