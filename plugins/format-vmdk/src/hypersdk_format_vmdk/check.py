@@ -19,7 +19,7 @@ from hypersdk_format_vmdk.grains import marker_length
 from hypersdk_format_vmdk.layout import SECTOR
 from hypersdk_format_vmdk.markers import MARKER_HEAD
 from hypersdk_format_vmdk.opening import open_for_check
-from hypersdk_format_vmdk.tables import GrainTables
+from hypersdk_format_vmdk.tables import GrainTables, Piece
 
 _MAX_MESSAGES = 100
 
@@ -165,10 +165,7 @@ def _check_redundant(tables: GrainTables, found: _Findings) -> None:
         found.corrupt(f"{name}: {differing} entries of the redundant grain tables differ", differing)
 
 
-_Scan = Iterator[tuple[int, int, Entries | None, int]]
-
-
-def _differences(left: _Scan, right: _Scan) -> int:
+def _differences(left: Iterator[Piece], right: Iterator[Piece]) -> int:
     """Entries that differ, walking both scans in step; they cover the same grains in pieces of different sizes."""
     differing = 0
     one, two = next(left, None), next(right, None)
@@ -187,7 +184,7 @@ def _differences(left: _Scan, right: _Scan) -> int:
     return differing
 
 
-def _values(piece: tuple[int, int, Entries | None, int], low: int, high: int) -> Entries:
+def _values(piece: Piece, low: int, high: int) -> Entries:
     first, _count, entries, mark = piece
     if entries is None:
         return np.full(high - low, mark, dtype=np.int64)

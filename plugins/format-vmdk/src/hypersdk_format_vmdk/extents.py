@@ -20,7 +20,7 @@ from hypersdk.errors import MalformedImage
 from hypersdk_format_vmdk.geometry import UNALLOCATED, Entries
 from hypersdk_format_vmdk.grains import decode_grain, stored_limit
 from hypersdk_format_vmdk.layout import SECTOR
-from hypersdk_format_vmdk.tables import GrainTables
+from hypersdk_format_vmdk.tables import GrainTables, Piece
 
 Below = Callable[[int, memoryview], None]
 """Fills a buffer with what the parent has at an offset of the extent: zeros where there is no parent."""
@@ -132,7 +132,7 @@ class SparseExtent(DiskExtent):
         grain = self.granularity
         first, last = start // grain, -(-end // grain)
         if last - first <= _LOOKUP_GRAINS:
-            pieces = iter([(first, last - first, self.tables.lookup(first, last - first), 0)])
+            pieces: Iterator[Piece] = iter([(first, last - first, self.tables.lookup(first, last - first), 0)])
         else:
             pieces = self.tables.scan(first, last - first)
         for at, count, positions, mark in pieces:

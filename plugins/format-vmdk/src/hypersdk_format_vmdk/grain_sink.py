@@ -76,8 +76,8 @@ class GrainSink(BlockSink):
         """Positions are 32-bit sector numbers."""
         if self._position + length > _MAX_FILE:
             raise ResourceExhausted(
-                f"{self._file.path.name}: a VMDK sparse file holds at most {_MAX_FILE} bytes; choose another format, or "
-                "split the disk",
+                f"{self._file.path.name}: a VMDK sparse file holds at most {_MAX_FILE} bytes; choose another format, "
+                "or split the disk",
                 reason="IMAGE_TOO_LARGE", retryable=False,
             )  # fmt: skip
 

@@ -27,6 +27,11 @@ def stored_limit(grain: int) -> int:
     return 2 * grain + SECTOR
 
 
+def stored_most(grain: int) -> int:
+    """The most bytes that a grain of ours takes: 5 more a stored block of 64 KiB, 6 for zlib's wrapper, the marker."""
+    return -(-(grain + 5 * (grain // 65536 + 2) + 6 + MARKER_HEAD) // SECTOR) * SECTOR
+
+
 def marker_length(blob: memoryview, at: int, *, lba: int, grain: int, where: int, name: str) -> int:
     """Bytes of the zlib stream behind the marker at `blob[at:]`, checked against the grain it must be of."""
     if at + MARKER_HEAD > len(blob):
@@ -49,7 +54,7 @@ def decode_grain(blob: memoryview, at: int, *, lba: int, grain: int, need: int, 
     decompressor = igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_ZLIB)
     try:
         data: bytes = decompressor.decompress(blob[start : start + length], grain + 1)
-    except igzip_lib.error as exc:
+    except igzip_lib.IsalError as exc:  # type: ignore[misc]  # isal's stub calls the class an instance
         raise DataLoss(
             f"{name}: the grain at offset {where} does not decompress ({exc}); fetch the file again",
             reason="GRAIN_CORRUPT", metadata={"structure": "compressed grain", "offset": str(where)},

@@ -90,7 +90,8 @@ def parse_header(file: ImageFile, offset: int = 0, structure: str = "sparse head
     """The header at byte `offset`. Raises MalformedImage, Unsupported (version, compression without markers)."""
     name = file.path.name
     raw = file.pread(offset, SECTOR, structure=structure)
-    magic, version, flags, *numbers, dirty, newlines, compression = _LAYOUT.unpack_from(raw)
+    (magic, version, flags, capacity, grain, descriptor, descriptor_size, entries, redundant, directory, overhead,
+     dirty, newlines, compression) = _LAYOUT.unpack_from(raw)  # fmt: skip
 
     def fault(what: str, at: int) -> MalformedImage:
         return MalformedImage(f"{name}: {structure} {what}", structure=structure, offset=offset + at)
@@ -114,14 +115,14 @@ def parse_header(file: ImageFile, offset: int = 0, structure: str = "sparse head
         raise Unsupported(
             f"{name}: compressed grains without markers are not known", reason="IMAGE_COMPRESSION_UNSUPPORTED"
         )
-    header = SparseHeader(version, flags, *numbers, bool(dirty), compression)
-    for value, at in ((header.capacity, 12), (header.grain, 20), (header.descriptor_offset, 28),
-                      (header.descriptor_size, 36), (header.redundant_offset, 48), (header.overhead, 64)):  # fmt: skip
-        if value > _MAX_SECTORS:
+    for value, at in ((capacity, 12), (grain, 20), (descriptor, 28), (descriptor_size, 36), (redundant, 48),
+                      (directory, 56), (overhead, 64)):  # fmt: skip
+        if value > _MAX_SECTORS and (at, value) != (56, DIRECTORY_AT_END):
             raise fault(f"has the impossible number {value} at byte {at}", at)
-    if header.directory_offset > _MAX_SECTORS and not header.directory_at_end:
-        raise fault(f"has its grain directory at the impossible sector {header.directory_offset}", 56)
-    return header
+    return SparseHeader(
+        version, flags, capacity, grain, descriptor, descriptor_size, entries, redundant, directory, overhead,
+        bool(dirty), compression,
+    )  # fmt: skip
 
 
 def sector_decoder(*, zero_mark: bool) -> Decoder:

@@ -15,7 +15,7 @@ from hypersdk.errors import FailedPrecondition, MalformedImage, PermissionDenied
 from hypersdk_format_vmdk.cowd import parse_cowd
 from hypersdk_format_vmdk.descriptor import Descriptor, ExtentLine, looks_like_descriptor, parse_descriptor
 from hypersdk_format_vmdk.extents import DiskExtent, FlatExtent, SparseExtent, ZeroExtent
-from hypersdk_format_vmdk.header import SparseHeader, parse_header
+from hypersdk_format_vmdk.header import FLAG_ZERO_GRAIN, SparseHeader, parse_header
 from hypersdk_format_vmdk.layout import (
     CID_NONE,
     COWD_MAGIC,
@@ -26,6 +26,7 @@ from hypersdk_format_vmdk.layout import (
     SESPARSE_MAGIC,
 )
 from hypersdk_format_vmdk.markers import read_footer
+from hypersdk_format_vmdk.options import Chain
 from hypersdk_format_vmdk.sesparse import parse_sesparse
 from hypersdk_format_vmdk.source import VmdkSource
 from hypersdk_format_vmdk.tables import open_tables
@@ -33,7 +34,7 @@ from hypersdk_format_vmdk.tables import open_tables
 _DEVICE_KINDS = frozenset({"VMFSRDM", "VMFSRAW"})
 
 
-def open_source(file: ImageFile, *, chain: bool, seen: tuple[tuple[int, int], ...] = ()) -> VmdkSource:
+def open_source(file: ImageFile, chain: Chain, seen: tuple[tuple[int, int], ...] = ()) -> VmdkSource:
     """`seen` holds device and inode of the disks above this one in its chain. The source takes over `file`."""
     try:
         return _open(file, chain, seen)
@@ -58,10 +59,21 @@ def open_for_check(file: ImageFile) -> list[DiskExtent]:
     return _layout(file)[2]
 
 
-def _open(file: ImageFile, chain: bool, seen: tuple[tuple[int, int], ...]) -> VmdkSource:
+def _open(file: ImageFile, chain: Chain, seen: tuple[tuple[int, int], ...]) -> VmdkSource:
     descriptor, header, extents = _layout(file)
-    parent = _open_parent(file, descriptor, chain, seen) if descriptor.has_parent else None
-    return VmdkSource(file, extents, _facts(descriptor, header, extents), parent)
+    facts = _facts(descriptor, header, extents)
+    if not descriptor.has_parent:
+        return VmdkSource(file, extents, facts)
+    if chain is Chain.READ:
+        return VmdkSource(file, extents, facts, parent=_open_parent(file, descriptor, seen))
+    refusal = FailedPrecondition(
+        f"{file.path.name} is a delta of {descriptor.parent_name or 'a parent that it does not name'!r} and cannot be "
+        "read alone; read it with chain=on, its parents beside it",
+        reason="IMAGE_HAS_PARENT", metadata={"parent": descriptor.parent_name},
+    )  # fmt: skip
+    if chain is Chain.REFUSED:
+        raise refusal
+    return VmdkSource(file, extents, facts, refusal=refusal)
 
 
 def _layout(file: ImageFile) -> tuple[Descriptor, SparseHeader | None, list[DiskExtent]]:
@@ -188,16 +200,8 @@ def _named_extent(file: ImageFile, line: ExtentLine, number: int) -> DiskExtent:
     return hosted_extent(sibling, header, _agreed_size(file, line, header.capacity * SECTOR, header.grain * SECTOR))
 
 
-def _open_parent(
-    file: ImageFile, descriptor: Descriptor, chain: bool, seen: tuple[tuple[int, int], ...]
-) -> VmdkSource:
+def _open_parent(file: ImageFile, descriptor: Descriptor, seen: tuple[tuple[int, int], ...]) -> VmdkSource:
     name = descriptor.parent_name
-    if not chain:
-        raise FailedPrecondition(
-            f"{file.path.name} is a delta of {name or 'a parent that it does not name'!r} and cannot be read alone; "
-            "read it with chain=on, its parents beside it",
-            reason="IMAGE_HAS_PARENT", metadata={"parent": name},
-        )  # fmt: skip
     if not name:
         raise MalformedImage(
             f"{file.path.name}: descriptor has a parent's CID but no parentFileNameHint",
@@ -212,7 +216,7 @@ def _open_parent(
             f"{file.path.name}: its chain of parents runs in a circle or is longer than {MAX_CHAIN}",
             structure="descriptor", offset=0, reason="IMAGE_CHAIN_IMPOSSIBLE",
         )  # fmt: skip
-    parent = open_source(sibling, chain=True, seen=seen)
+    parent = open_source(sibling, Chain.READ, seen)
     found = parent.info()["details"]["cid"]
     if descriptor.parent_cid != CID_NONE and found != f"{descriptor.parent_cid:08x}":
         parent.close()
@@ -248,7 +252,7 @@ def _facts(descriptor: Descriptor, header: SparseHeader | None, extents: list[Di
     if header is not None:
         facts["dirty"] = header.dirty
         facts["details"]["header_version"] = header.version
-        facts["details"]["zeroed_grains"] = bool(header.flags & 4)
+        facts["details"]["zeroed_grains"] = bool(header.flags & FLAG_ZERO_GRAIN)
     if "changetrackpath" in descriptor.fields:
         facts["details"]["change_tracking_file"] = descriptor.fields["changetrackpath"]
     return facts

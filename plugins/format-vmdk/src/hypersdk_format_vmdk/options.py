@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 
 from hypersdk.errors import FieldViolation, InvalidArgument, Unsupported
 
@@ -25,11 +26,20 @@ CREATE_HELP: Mapping[str, str] = {
 }
 
 OPEN_HELP: Mapping[str, str] = {
-    "chain": "on: read the parents of a delta disk from its own directory; default off, which refuses it",
+    "chain": "on: read the parents of a delta disk from its own directory; off: open it for its information alone; "
+    "default: refuse it",
 }
 
 _SWITCH = {"on": True, "yes": True, "true": True, "y": True, "off": False, "no": False, "false": False, "n": False}
 _NUMBER = re.compile(r"[0-9]{1,10}")
+
+
+class Chain(Enum):
+    """What to do with a disk that has a parent."""
+
+    REFUSED = "refused"
+    INFORMATION_ONLY = "information only"
+    READ = "read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +81,13 @@ def parse_create(options: Mapping[str, str] | None) -> CreateOptions:
     return CreateOptions(subformat, adapter, hwversion or "4", given.get("toolsversion", "2147483647"), zeroed)
 
 
-def parse_chain(options: Mapping[str, str] | None) -> bool:
-    """May parents be opened? Raises InvalidArgument."""
+def parse_chain(options: Mapping[str, str] | None) -> Chain:
+    """What to do with a delta disk. Raises InvalidArgument."""
     given = dict(options or {})
     _refuse_unknown(given, OPEN_HELP, "reading")
-    return _switch(given, "chain")
+    if "chain" not in given:
+        return Chain.REFUSED
+    return Chain.READ if _switch(given, "chain") else Chain.INFORMATION_ONLY
 
 
 def _switch(given: Mapping[str, str], name: str) -> bool:

@@ -13,16 +13,23 @@ from typing import Any
 from hypersdk.data.extent import Extent, ExtentKind, FileRange, coalesce
 from hypersdk.data.imagefile import ImageFile
 from hypersdk.data.source import BlockSource
-from hypersdk.errors import OutOfRange
+from hypersdk.errors import FailedPrecondition, OutOfRange
 
 from hypersdk_format_vmdk.extents import DiskExtent, Run, RunKind, fill_zero
 
 
 class VmdkSource(BlockSource):
-    """Open until `close`, which closes the file, the extents' files and the parents. `facts` is what `info` adds."""
+    """Open until `close`, which closes the file, the extents' files and the parents. `facts` is what `info` adds;
+    with a `refusal`, `info` is all it gives: reading raises it."""
 
     def __init__(
-        self, file: ImageFile, extents: Sequence[DiskExtent], facts: dict[str, Any], parent: BlockSource | None
+        self,
+        file: ImageFile,
+        extents: Sequence[DiskExtent],
+        facts: dict[str, Any],
+        *,
+        parent: BlockSource | None = None,
+        refusal: FailedPrecondition | None = None,
     ) -> None:
         self._file = file
         self._extents = tuple(extents)
@@ -31,6 +38,7 @@ class VmdkSource(BlockSource):
             self._starts.append(self._starts[-1] + extent.size)
         self._facts = facts
         self.parent = parent
+        self._refusal = refusal
 
     @property
     def size(self) -> int:
@@ -39,11 +47,6 @@ class VmdkSource(BlockSource):
     @property
     def granularity(self) -> int:
         return max((extent.granularity for extent in self._extents), default=65536)
-
-    @property
-    def disk_extents(self) -> tuple[DiskExtent, ...]:
-        """For `check`."""
-        return self._extents
 
     def extents(self, offset: int = 0, length: int | None = None) -> Iterator[Extent]:
         end = self.size if length is None else offset + length
@@ -125,6 +128,8 @@ class VmdkSource(BlockSource):
         self._file.close()
 
     def _check_range(self, offset: int, end: int) -> None:
+        if self._refusal is not None:
+            raise self._refusal
         if not 0 <= offset <= end <= self.size:
             raise OutOfRange(f"bytes {offset} to {end} are not all in a disk of {self.size} bytes")
 

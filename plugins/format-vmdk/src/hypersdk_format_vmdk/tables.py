@@ -31,6 +31,10 @@ _DIRECTORY_CHUNK = 65536
 """Directory entries decoded at once."""
 
 
+Piece = tuple[int, int, Entries | None, int]
+"""Of a scan: first grain, grains, their positions; or None where all of them are what the fourth says."""
+
+
 class GrainTables:
     """Opened once, then read by any number of threads; closing the file is its owner's affair."""
 
@@ -65,9 +69,8 @@ class GrainTables:
             at = stop
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def scan(self, first: int, count: int) -> Iterator[tuple[int, int, Entries | None, int]]:
-        """All of grains [first, first+count) in order: (first grain, grains, positions, 0), or (first grain,
-        grains, None, UNALLOCATED or ZEROED) for what is of one kind."""
+    def scan(self, first: int, count: int) -> Iterator[Piece]:
+        """All of grains [first, first+count), in order."""
         entries = self.geometry.entries
         end = first + count
         for table, tables, offset in self._groups(first // entries, -(-end // entries)):
@@ -88,7 +91,7 @@ class GrainTables:
             for start, stop in pairwise(starts):
                 yield chunk + start, stop - start, int(offsets[start])
 
-    def _group(self, table: int, tables: int, offset: int) -> Iterator[tuple[int, int, Entries | None, int]]:
+    def _group(self, table: int, tables: int, offset: int) -> Iterator[Piece]:
         entries, step = self.geometry.entries, self.geometry.table_bytes
         if offset <= 0:
             yield table * entries, tables * entries, None, offset
