@@ -145,7 +145,9 @@ class Jobs:
             return note(tx, job, "job.cancel_requested", actor, cancel_requested=True)
 
         job = await self._change(job_id, ask, key, validate_only)
-        if validate_only or job.terminal:
+        if validate_only:
+            return job
+        if job.terminal:
             self._dispatcher.forget(job_id)
             return job
         runner = self._dispatcher.runner(job_id)

@@ -255,7 +255,8 @@ def translate(exc: BaseException) -> HyperError:
 
 
 def _said(exc: BaseException) -> str:
-    """The database's words. SQLite rolls a whole transaction back when the disk is full, so the rollback of our savepoint
+    """The database's words. SQLite rolls a whole transaction back when the disk is full, so the rollback of our
+    savepoint
     fails too, and its error hides the first one, which is what counts."""
     first: BaseException = exc
     while first.__context__ is not None:
