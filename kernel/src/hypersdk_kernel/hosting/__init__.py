@@ -1,10 +1,13 @@
 """Plugins and the processes they run in.
 
-    process      starting and watching a child          peer         JSON-RPC with it
-    discovery    plugins of the kernel's environment    digest       what makes a build a build
-    registry     which component answers a name         hookspecs    the hooks that pass through pluggy
-    handshake    a fresh host, ready or refused         host         one generation's process, kept alive
-    supervisor   the pool of hosts                      router       domain services → hosts
+    process      starting and watching a child           peer          JSON-RPC with it
+    digest       what makes a build a build              discovery     the plugins of an environment
+    registry     which component answers a name          hookspecs     the hooks that pass through pluggy
+    host_process one process, from start to end          host          a generation's host, kept available
+    handshake    is it what it should be?                backoff       when may it start again?
+    lanes        how many calls at once                  childlog      what it prints
+    supervisor   the pool of hosts                       routes        domain services as data
+    router       a domain call, to its host              fanout        one list from many hosts
 
-No plugin is ever imported here: what the kernel knows of one it read from its manifest.
+No plugin is ever imported here: what the kernel knows of one it has read from its manifest.
 """

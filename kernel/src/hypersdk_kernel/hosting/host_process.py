@@ -1,0 +1,211 @@
+"""One host process: from its start to its end, once.
+
+Not here: starting another in its place, counting, retrying (host).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+from hypersdk.errors import DeadlineExceeded, HyperError
+
+from hypersdk_kernel.hosting.backoff import BackoffPolicy
+from hypersdk_kernel.hosting.childlog import ChildLog
+from hypersdk_kernel.hosting.handshake import handshake
+from hypersdk_kernel.hosting.lanes import Lanes
+from hypersdk_kernel.hosting.peer import Peer
+from hypersdk_kernel.hosting.process import Child, spawn
+from hypersdk_kernel.model.plugin import Generation
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+LAST_ANSWERS_S = 0.1
+"""After a child's end its last answers are still read; a grandchild that holds the socket open may not keep us
+longer."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class HostPolicy:
+    """How hosts are run. Seconds.
+
+    command         what to start; `--fd N` is appended
+    start_s         from start to the end of the handshake
+    heartbeat_s     between pings; one that is not answered within `heartbeat_timeout_s` means that the host hangs
+    idle_s          a host without calls for so long is stopped
+    stop_s          between `shutdown` and SIGKILL
+    max_in_flight   calls that a host has been sent or that wait for their turn; more are refused
+    attempts        how often an idempotent call is tried on hosts that die under it
+    """
+
+    command: Sequence[str | Path] = (sys.executable, "-I", "-m", "hypersdk.host")
+    start_s: float = 10.0
+    heartbeat_s: float = 5.0
+    heartbeat_timeout_s: float = 5.0
+    idle_s: float = 300.0
+    stop_s: float = 5.0
+    max_in_flight: int = 256
+    attempts: int = 3
+    log_lines_per_second: int = 100
+    backoff: BackoffPolicy = field(default_factory=BackoffPolicy)
+
+
+class HostProcess:
+    """A running host. Its life: `start` (started, shaken hands with), serving; then either `stop`, or an end that
+    nobody asked for, at which `on_end` is called. For callers it has ended as soon as its connection has.
+
+    cause      why it ended, for people; the exit status comes to it when the process is reaped
+    last_used  loop time, set by whoever uses it; after `idle_s` without calls `on_idle` is called
+    """
+
+    def __init__(
+        self,
+        generation: Generation,
+        policy: HostPolicy,
+        redact: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+        on_end: Callable[[HostProcess], None],
+        on_idle: Callable[[HostProcess], None],
+    ) -> None:
+        self.generation = generation
+        self._policy = policy
+        self._on_end = on_end
+        self._on_idle = on_idle
+        self._loop = asyncio.get_running_loop()
+        self.last_used = self._loop.time()
+        self._log = ChildLog(generation.name, redact, policy.log_lines_per_second)
+        self.cause = ""
+        self.in_flight = 0
+        self.lanes = Lanes()
+        self._serving = False
+        self._child, self.peer = self._launch()
+        self._reaper = self._loop.create_task(self._reap())
+        self._heart: asyncio.Task[None] | None = None
+        self.peer.closed.add_done_callback(self._on_closed)
+
+    @classmethod
+    async def start(
+        cls,
+        generation: Generation,
+        policy: HostPolicy,
+        redact: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+        on_end: Callable[[HostProcess], None],
+        on_idle: Callable[[HostProcess], None],
+    ) -> HostProcess:
+        """A host that is ready for calls. Raises HandshakeFailed, Unavailable (PROCESS_START_FAILED)."""
+        process = cls(generation, policy, redact, on_end, on_idle)
+        try:
+            await handshake(process.peer, generation, policy.start_s)
+        except BaseException:
+            process.kill("did not start")
+            await asyncio.shield(process._reaper)
+            raise
+        process._serving = True
+        process._heart = process._loop.create_task(process._beat())
+        return process
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def alive(self) -> bool:
+        """May be sent calls."""
+        return not self.peer.closed.done()
+
+    @property
+    def resident_bytes(self) -> int:
+        try:
+            return int(Path(f"/proc/{self.pid}/statm").read_bytes().split()[1]) * PAGE_BYTES
+        except (OSError, IndexError):
+            return 0  # it has just ended
+
+    def kill(self, cause: str) -> None:
+        """End it now; open requests fail with PeerGone."""
+        self.cause = self.cause or cause
+        self._child.kill()
+        self.peer.close()
+
+    async def stop(self, grace_s: float) -> None:
+        """Ask it to end, and see to it: calls in flight are finished within `grace_s` seconds. Returns when it has
+        gone."""
+        self._serving = False
+        if self._heart is not None:
+            self._heart.cancel()
+        with contextlib.suppress(HyperError):  # whatever it answers, it is ended below
+            await self.peer.request("shutdown", {}, grace_s)
+        await asyncio.wait({self._reaper}, timeout=grace_s)
+        self.kill("did not stop when asked")
+        await asyncio.shield(self._reaper)
+
+    def _launch(self) -> tuple[Child, Peer]:
+        ours, theirs = socket.socketpair()
+        ends: list[int] = []
+        try:
+            ends = [self._log.attach("stdout"), self._log.attach("stderr")]
+            child = spawn(
+                [*self._policy.command, "--fd", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),), stdout=ends[0], stderr=ends[1],
+            )  # fmt: skip
+        except BaseException:
+            ours.close()
+            self._log.close()
+            raise
+        finally:
+            theirs.close()
+            for end in ends:
+                os.close(end)
+        return child, Peer(ours, self._on_notification)
+
+    def _on_notification(self, method: str, params: dict[str, Any]) -> None:
+        if method == "log":
+            self._log.record(params)
+
+    async def _reap(self) -> None:
+        status = await self._child.wait()
+        self.cause = self.cause or _exit_text(status)
+        if not self.peer.closed.done():
+            await asyncio.wait({self.peer.closed}, timeout=LAST_ANSWERS_S)
+            self.peer.close()
+        self._log.close()
+        log.info("host_ended", generation=self.generation.name, pid=self.pid, status=status, cause=self.cause)
+
+    def _on_closed(self, _closed: asyncio.Future[None]) -> None:
+        if self._heart is not None:
+            self._heart.cancel()
+        if self.peer.failure is not None:
+            self.cause = self.cause or f"broke the protocol: {self.peer.failure.message}"
+        self._child.kill()  # a host whose connection is closed has no purpose
+        if self._serving:
+            self._serving = False
+            self._on_end(self)
+
+    async def _beat(self) -> None:
+        policy = self._policy
+        while True:
+            await asyncio.sleep(min(policy.heartbeat_s, policy.idle_s))
+            if self.in_flight == 0 and self._loop.time() - self.last_used >= policy.idle_s:
+                self._on_idle(self)
+                return
+            try:
+                await self.peer.request("ping", {}, policy.heartbeat_timeout_s)
+            except DeadlineExceeded:
+                self.kill(f"did not answer a ping within {policy.heartbeat_timeout_s:g} s")
+                return
+            except HyperError as exc:
+                self.kill(f"answered a ping with an error: {exc.message}")
+                return
+
+
+def _exit_text(status: int | None) -> str:
+    if status is not None and status < 0:
+        return f"was ended by signal {-status}"  # SIGKILL by us too, when it closed its connection first
+    return f"exited with status {status}"

@@ -1,0 +1,146 @@
+"""Registry: which component of which generation answers a name.
+
+Holds every plugin with its generations, live or not. A pluggy manager carries one proxy for each plugin with an
+ACTIVE generation; nothing of a plugin but its manifest is behind a proxy.
+
+Not here: finding plugins (discovery), running them (supervisor), putting one generation in another's place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pluggy
+import structlog
+from hypersdk.errors import FailedPrecondition, NotFound
+
+from hypersdk_kernel.hosting import hookspecs
+from hypersdk_kernel.hosting.hookspecs import hookimpl
+from hypersdk_kernel.hosting.redaction import SecretFields
+from hypersdk_kernel.model.job import Pin
+from hypersdk_kernel.model.plugin import ActiveComponent, Generation, GenerationState, Plugin
+
+log = structlog.get_logger(__name__)
+
+
+class PluginProxy:
+    """A plugin as the hooks see it: what its active generation's manifest says."""
+
+    def __init__(self, generation: Generation) -> None:
+        manifest = generation.manifest
+        assert manifest is not None, "an active generation has a manifest"
+        self.components = {name: ActiveComponent(c, generation) for name, c in manifest.components.items()}
+
+    @hookimpl
+    def select_provider(self, name: str) -> ActiveComponent | None:
+        exact = self.components.get(name)
+        if exact is not None:
+            return exact
+        kind, _, alias = name.partition("/")
+        same_kind = (c for c in self.components.values() if c.manifest.kind == kind)
+        return next((c for c in same_kind if alias in c.manifest.aliases), None)
+
+
+class Registry:
+    """The plugins of a kernel, in order of id. Where two active plugins offer the same component, the first keeps it
+    and the other's generation is FAILED (COMPONENT_CONFLICT)."""
+
+    def __init__(self, plugins: Sequence[Plugin]) -> None:
+        self._plugins: dict[str, Plugin] = {}
+        self._components: dict[str, ActiveComponent] = {}
+        self._selected: dict[str, ActiveComponent] = {}
+        self.manager = pluggy.PluginManager(hookspecs.NAMESPACE)
+        self.manager.add_hookspecs(hookspecs)
+        self.manager.register(SecretFields(), name="kernel")
+        for plugin in sorted(plugins, key=lambda p: p.id):
+            self._add(plugin)
+
+    def component(self, name: str) -> ActiveComponent:
+        """The component that answers `kind/id`, or `kind/alias`. Raises NotFound (COMPONENT_UNKNOWN)."""
+        found = self._selected.get(name)
+        if found is None:
+            found = self._components.get(name) or self.manager.hook.select_provider(name=name)
+            if found is None:
+                raise self._unknown(name)
+            self._selected[name] = found  # bounded: only names that exist are remembered
+        return found
+
+    def components(self, kind: str) -> list[ActiveComponent]:
+        """All active components of a kind, in order of name."""
+        return [c for name, c in sorted(self._components.items()) if c.manifest.kind == kind]
+
+    def plugin(self, plugin_id: str) -> Plugin:
+        """Raises NotFound (PLUGIN_NOT_FOUND)."""
+        try:
+            return self._plugins[plugin_id]
+        except KeyError:
+            raise NotFound(
+                f"there is no plugin {plugin_id!r}; installed are: {', '.join(self._plugins) or 'none'}",
+                reason="PLUGIN_NOT_FOUND",
+                metadata={"plugin": plugin_id},
+            ) from None
+
+    def plugins(self) -> list[Plugin]:
+        return list(self._plugins.values())
+
+    def pinned(self, pin: Pin) -> Generation:
+        """The generation that a job was started with, whatever its state is now, by distribution and digest. Raises
+        FailedPrecondition (PIN_UNAVAILABLE) when its files are gone or changed."""
+        for plugin in self._plugins.values():
+            if plugin.distribution != pin.distribution:
+                continue
+            for generation in plugin.generations:
+                if generation.digest == pin.digest and generation.manifest is not None:
+                    return generation
+        raise FailedPrecondition(
+            f"{pin.distribution} {pin.version} with digest {pin.digest[:12]} is not installed any more; "
+            "install it again, or retry the job with its plugins pinned anew",
+            reason="PIN_UNAVAILABLE",
+            metadata={"distribution": pin.distribution, "version": pin.version, "digest": pin.digest},
+        )
+
+    def redact(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """`fields` with every hook's replacements applied."""
+        clean = dict(fields)
+        for replaced in self.manager.hook.redact(fields=fields):
+            clean.update(replaced or {})
+        return clean
+
+    def _add(self, plugin: Plugin) -> None:
+        active = plugin.active
+        if active is not None:
+            proxy = PluginProxy(active)
+            taken = sorted(self._components.keys() & proxy.components.keys())
+            if taken:
+                owner = self._components[taken[0]].generation.plugin_id
+                plugin = _refused(plugin, active, f"plugin {owner!r} provides {', '.join(taken)} already; remove one")
+            else:
+                self._components.update(proxy.components)
+                self.manager.register(proxy, name=plugin.id)
+        self._plugins[plugin.id] = plugin
+
+    def _unknown(self, name: str) -> NotFound:
+        kind = name.partition("/")[0]
+        there = ", ".join(c.name for c in self.components(kind)) or f"no component of kind {kind!r}"
+        failed = next(
+            (g for p in self._plugins.values() for g in p.generations
+             if g.state is GenerationState.FAILED and name in g.entries), None,
+        )  # fmt: skip
+        why = f"; {failed.distribution} would provide it, but: {failed.failure_message}" if failed else ""
+        return NotFound(
+            f"there is no {name!r}; installed: {there}{why}", reason="COMPONENT_UNKNOWN", metadata={"component": name}
+        )
+
+
+def _refused(plugin: Plugin, active: Generation, message: str) -> Plugin:
+    log.warning("plugin_failed", plugin=plugin.id, reason="COMPONENT_CONFLICT", error=message)
+    failed = replace(
+        active,
+        state=GenerationState.FAILED,
+        activate_time=None,
+        failure_reason="COMPONENT_CONFLICT",
+        failure_message=message,
+    )
+    return replace(plugin, generations=tuple(failed if g is active else g for g in plugin.generations))
