@@ -1,4 +1,4 @@
-"""Images of products that are not here, built by their specifications; qemu-img is the second opinion where it can be."""
+"""Images of products that are not here, built by their specifications; qemu-img is the second opinion."""
 
 from __future__ import annotations
 

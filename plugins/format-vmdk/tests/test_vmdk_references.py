@@ -12,7 +12,7 @@ from hypersdk_format_vmdk import VmdkFormat
 
 @pytest.mark.parametrize(
     "name",
-    ["/etc/passwd", "../secret", "sub/secret", "..", ".", "a\\b", "nbd://host/x", "json:{}", "file:///etc/passwd", "C:\\x"],
+    ["/etc/passwd", "../secret", "sub/secret", "..", ".", "a\\b", "nbd://host/x", "json:{}", "file:///x", "C:\\x"],
 )
 @pytest.mark.parametrize("kind", ["FLAT", "SPARSE", "VMFS", "VMFSSPARSE", "SESPARSE"])
 def test_extents_that_are_not_plain_names_are_refused(tmp_path, read, descriptor, name, kind):

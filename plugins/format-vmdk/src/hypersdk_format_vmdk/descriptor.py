@@ -20,7 +20,7 @@ _EXTENT = re.compile(
     r"(RW|RDONLY|NOACCESS)[ \t]+([0-9]{1,18})[ \t]+([A-Z]+)"
     r'(?:[ \t]+"([^"\r\n]*)"(?:[ \t]+([0-9]{1,18})(?:[ \t].*)?)?)?'
 )
-_LOOKS_LIKE_EXTENT = re.compile(r"(RW|RDONLY|NOACCESS)[ \t]")
+_LOOKS_LIKE_EXTENT = re.compile(r"(RW|RDONLY|NOACCESS)([ \t]|$)")
 _ASSIGNMENT = re.compile(r"([A-Za-z][A-Za-z0-9_.:]*)[ \t]*=[ \t]*(.*)")
 _CID = re.compile(r"(0[xX])?[0-9a-fA-F]{1,8}")
 _CODECS = {
