@@ -8,14 +8,12 @@ settled: memory stays the same however long the file becomes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 from hypersdk.data.imagefile import ImageFile
 from hypersdk.errors import ResourceExhausted
 
+from hypersdk_format_qcow2.checkpoint import Checkpoint
 from hypersdk_format_qcow2.geometry import MAX_REFTABLE_BYTES, OFFSET_MASK, ceil_div
 from hypersdk_format_qcow2.refcounts import block_entries, max_refcount, pack_block
 
@@ -29,7 +27,7 @@ class Allocator:
     goes on where another one was; `recount` then tells it of the compressed clusters there are."""
 
     def __init__(
-        self, file: ImageFile, cluster_size: int, refcount_order: int, state: Mapping[str, Any] | None = None
+        self, file: ImageFile, cluster_size: int, refcount_order: int, resume: Checkpoint | None = None
     ) -> None:
         self._file = file
         self._cluster = cluster_size
@@ -37,20 +35,17 @@ class Allocator:
         self._entries = block_entries(cluster_size, refcount_order)
         self._batch = max(1, _BATCH_BYTES // cluster_size)
         self._most = min(max_refcount(refcount_order), _COUNT_LIMIT)
-        self._batches: list[int] = [int(offset) for offset in state["batches"]] if state else []
-        self._base = len(self._batches) * self._batch * self._entries
+        self.batches = list(resume.batches) if resume else []
+        """Where the batches of refcount blocks that are written lie, bytes."""
+        self._base = len(self.batches) * self._batch * self._entries
         self._counts = np.zeros(self._batch * self._entries, np.uint16)
         self.end = self._base
         """First cluster that is not allocated."""
-        self.fill = int(state["fill"]) if state else 0
+        self.fill = resume.fill if resume else 0
         """Byte at which the open cluster of compressed data goes on; a multiple of the cluster: none is
         open."""
-        if state:
-            self.clusters(int(state["end"]) - self._base)
-
-    def state(self) -> dict[str, Any]:
-        """JSON-able; see `__init__`."""
-        return {"end": self.end, "fill": self.fill, "batches": list(self._batches)}
+        if resume:
+            self.clusters(resume.end - self._base)
 
     def clusters(self, count: int) -> int:
         """`count` consecutive new clusters; their offset in bytes. Raises ResourceExhausted
@@ -93,7 +88,7 @@ class Allocator:
                 self.fill = 0  # what is counted in a written block must not change: the open cluster stays as it is
             offset = self.clusters(self._batch)
             self._file.pwrite(offset, pack_block(self._counts[:span], self._order))
-            self._batches.append(offset)
+            self.batches.append(offset)
             rest = self._counts[span:]
             self._counts = np.zeros(max(span, len(rest)), np.uint16)
             self._counts[: len(rest)] = rest
@@ -102,7 +97,7 @@ class Allocator:
     def finish(self) -> tuple[int, int]:
         """Write what is left and the refcount table; the table's offset in bytes and length in clusters."""
         self.settle()
-        written = len(self._batches) * self._batch
+        written = len(self.batches) * self._batch
         blocks = table = 0
         while True:  # blocks and table are counted by themselves; grows by 1 or 2 until it fits
             total = ceil_div(self.end + blocks + table, self._entries)
@@ -117,7 +112,7 @@ class Allocator:
         used = self._counts[: self.end - self._base]
         counts[: len(used)] = used
         self._file.pwrite(offset, pack_block(counts, self._order))
-        starts = [start + i * self._cluster for start in self._batches for i in range(self._batch)]
+        starts = [start + i * self._cluster for start in self.batches for i in range(self._batch)]
         starts += [offset + i * self._cluster for i in range(blocks)]
         table_offset = offset + blocks * self._cluster
         self._file.pwrite(table_offset, np.array(starts, ">u8").tobytes().ljust(table * self._cluster, b"\0"))

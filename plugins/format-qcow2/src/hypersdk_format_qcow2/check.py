@@ -17,7 +17,6 @@ from hypersdk_format_qcow2.census import Census, Faults
 from hypersdk_format_qcow2.geometry import (
     FLAG_COMPRESSED,
     FLAG_COPIED,
-    FLAG_ZERO,
     OFFSET_MASK,
     REFTABLE_RESERVED,
 )
@@ -139,8 +138,7 @@ class _Check:
             )
             plain = ~compressed & ((entries & np.uint64(OFFSET_MASK)) != 0)
             self._compare_copied(entries[plain], f"L2 table {index}")
-            zero = np.uint64(0 if self._geometry.extended_l2 else FLAG_ZERO)
-            allocated += int((plain & ((entries & zero) == 0)).sum()) + int(compressed.sum())
+            allocated += int(plain.sum()) + int(compressed.sum())
             compressed_total += int(compressed.sum())
         return allocated, compressed_total
 

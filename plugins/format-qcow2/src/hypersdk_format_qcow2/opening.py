@@ -117,7 +117,8 @@ def _corrupt_refusal(file: ImageFile, options: MappingABC[str, str]) -> FailedPr
 
 def _parent_refusal(file: ImageFile, header: Header) -> FailedPrecondition:
     return FailedPrecondition(
-        f"{file.path.name} holds only the changes to its backing file {header.backing_file!r}; give chain=on to read both",
+        f"{file.path.name} holds only the changes to its backing file {header.backing_file!r}; give chain=on to read "
+        "both",
         reason="IMAGE_HAS_PARENT",
         metadata={"parent": str(header.backing_file), "parent_format": header.backing_format or ""},
     )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from hypersdk.errors import FieldViolation, InvalidArgument, Unsupported
 
@@ -39,9 +38,6 @@ class CreateOptions:
     lazy_refcounts: bool = False
     refcount_order: int = 4
     extended_l2: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def parse_create_options(options: Mapping[str, str]) -> CreateOptions:

@@ -20,6 +20,7 @@ from hypersdk.data.sink import BlockSink, Buffer
 from hypersdk.errors import DataLoss, FailedPrecondition, InvalidArgument, OutOfRange
 
 from hypersdk_format_qcow2.allocator import Allocator
+from hypersdk_format_qcow2.checkpoint import Checkpoint
 from hypersdk_format_qcow2.codecs import CODECS
 from hypersdk_format_qcow2.geometry import FLAG_COMPRESSED, FLAG_COPIED, MAX_L1_BYTES, Geometry, ceil_div, round_up
 from hypersdk_format_qcow2.header import (
@@ -34,7 +35,6 @@ from hypersdk_format_qcow2.tablewriter import TableWriter
 
 _ALL_SUBCLUSTERS = 0xFFFF_FFFF
 _NO_RANGE_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM})
-_STATE_VERSION = 1
 
 
 class Qcow2Sink(BlockSink):
@@ -59,12 +59,13 @@ class Qcow2Sink(BlockSink):
         self._done = False
         self.encodes = options.compress
         cluster = self._geometry.cluster_size
-        self._allocator = Allocator(file, cluster, options.refcount_order, _allocator_state(resume))
-        if resume is None:
+        saved = None if resume is None else Checkpoint.parse(resume, size, options, file.size)
+        self._allocator = Allocator(file, cluster, options.refcount_order, saved)
+        if saved is None:
             self._allocator.clusters(1 + ceil_div(self._geometry.l1_entries * 8, cluster))
         self._tables = TableWriter(file, self._geometry, self._allocator, cluster)
-        if resume is not None:
-            self._restore(resume)
+        if saved is not None:
+            self._restore(saved)
 
     @property
     def size(self) -> int:
@@ -153,10 +154,16 @@ class Qcow2Sink(BlockSink):
         self._allocator.settle()
         self._file.truncate(self._allocator.end * self._geometry.cluster_size)
         self._file.datasync()
-        return {
-            "version": _STATE_VERSION, "size": self.size, "options": self._options.to_json(), "next": self._next,
-            "allocator": self._allocator.state(), "data": self._data_clusters, "compressed": self._compressed_clusters,
-        }  # fmt: skip
+        return Checkpoint(
+            size=self.size,
+            options=self._options,
+            next=self._next,
+            end=self._allocator.end,
+            fill=self._allocator.fill,
+            batches=tuple(self._allocator.batches),
+            data=self._data_clusters,
+            compressed=self._compressed_clusters,
+        ).to_json()
 
     def finish(self) -> dict[str, Any]:
         self._refuse_done()
@@ -234,22 +241,11 @@ class Qcow2Sink(BlockSink):
         if self._done:
             raise FailedPrecondition("the image is finished or aborted already", reason="SINK_CLOSED")
 
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        end = self._allocator.end * self._geometry.cluster_size
-        fits = (
-            state.get("version") == _STATE_VERSION
-            and state.get("size") == self.size
-            and state.get("options") == self._options.to_json()
-        )
-        if not fits or self._file.size < end:
-            raise InvalidArgument(
-                "the checkpoint is of an image with other options, or the file is shorter than it says; start anew",
-                reason="RESUME_STATE_INVALID",
-            )
-        self._file.truncate(end)
-        self._next = int(state["next"])
-        self._data_clusters, self._compressed_clusters = int(state["data"]), int(state["compressed"])
-        slots = self._tables.restore(self._next)
+    def _restore(self, saved: Checkpoint) -> None:
+        self._file.truncate(saved.end * self._geometry.cluster_size)
+        self._next = saved.next
+        self._data_clusters, self._compressed_clusters = saved.data, saved.compressed
+        slots = self._tables.restore(saved.next)
         if self._options.compress:
             self._recount(slots)
 
@@ -269,12 +265,3 @@ class Qcow2Sink(BlockSink):
             firsts.append((offsets >> cluster_bits).astype(np.int64))
             lasts.append((ends >> cluster_bits).astype(np.int64))
         self._allocator.recount(np.concatenate(firsts), np.concatenate(lasts))
-
-
-def _allocator_state(resume: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
-    if resume is None:
-        return None
-    state = resume.get("allocator")
-    if not isinstance(state, Mapping) or not {"end", "fill", "batches"} <= state.keys():
-        raise InvalidArgument("the checkpoint is not one of a qcow2 image", reason="RESUME_STATE_INVALID")
-    return state
