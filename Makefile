@@ -54,7 +54,7 @@ bench: $(STAMP) system-tools
 	$(BIN)/python -m tests.bench "$(CASES)"
 
 demo: $(STAMP)
-	$(BIN)/python examples/demo.py
+	$(BIN)/python examples/01-export-a-disk/demo.py
 
 clean:
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
