@@ -14,6 +14,7 @@ from hypersdk.data.pieces import PieceKind, plan
 from hypersdk.data.readahead import read_ahead
 from hypersdk.data.sparse import file_extents
 from hypersdk.data.workers import BufferPool, in_order
+from hypersdk.data.writebehind import WriteBehind
 from hypersdk.data.zeros import file_runs, is_zero, runs
 from hypersdk.errors import MalformedImage
 from hypothesis import given, settings
@@ -245,3 +246,37 @@ def test_reading_ahead_yields_the_bytes_of_the_range_in_order(layout, low, high)
     end = int(source.size * max(low, high))
     got = b"".join(bytes(length) if data is None else bytes(data) for _, length, data in read_ahead(source, start, end))
     assert got == source.content[start:end]
+
+
+def test_writing_behind_asks_the_kernel_for_the_file_and_ends_with_the_context(tmp_path, monkeypatch):
+    import ctypes
+    import types
+
+    asked, called = [], threading.Event()
+
+    class Call:
+        def __call__(self, fd, offset, length, flags):
+            asked.append((fd, offset, length, flags))
+            called.set()
+            return 0
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: types.SimpleNamespace(sync_file_range=Call()))
+    before = threading.active_count()
+    with WriteBehind(77):
+        assert called.wait(20)
+    assert set(asked) == {(77, 0, 0, 2)}
+    assert threading.active_count() == before
+
+
+def test_writing_behind_does_nothing_where_the_c_library_cannot(monkeypatch):
+    import ctypes
+
+    looked = threading.Event()
+
+    def library(_):
+        looked.set()
+        return object()
+
+    monkeypatch.setattr(ctypes, "CDLL", library)
+    with WriteBehind(77):
+        assert looked.wait(20)

@@ -363,6 +363,21 @@ def test_an_exception_of_a_hook_passes_unchanged_and_leaves_no_thread():
     assert threading.active_count() == before
 
 
+def test_no_thread_outlives_a_failed_copy_even_while_its_traceback_is_kept():
+    def on_write(offset):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = threading.active_count()
+    source = MemorySource([(MIB, DATA, 1)])
+    try:
+        copy(source, MemorySink(MIB, on_write=on_write), options=CopyOptions(piece_bytes=4096))
+    except ResourceExhausted as exc:
+        kept = exc.__traceback__
+        alive = threading.active_count()
+    assert kept is not None
+    assert alive == before
+
+
 def test_a_file_that_is_shorter_than_its_ranges_is_reported_and_not_padded(tmp_path):
     from hypersdk.data.filecopy import copy_range
 

@@ -82,6 +82,17 @@ def test_a_failed_conversion_leaves_the_old_target_and_nothing_else(registry, di
     assert names(out.parent) == ["disk.raw"]
 
 
+def test_only_a_durable_conversion_waits_for_the_disk(registry, disk, out, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fdatasync", synced.append)
+    monkeypatch.setattr(os, "fsync", synced.append)
+    convert(disk, out, registry=registry, dst_format="raw", durable=False)
+    assert synced == []
+    assert out.read_bytes() == disk.read_bytes()
+    convert(disk, out, registry=registry, dst_format="raw")
+    assert len(synced) == 2
+
+
 def stop_after(count: int):
     calls = []
 

@@ -30,6 +30,7 @@ class ImageFile:
         self.path = path
         self.base = base
         self.writable = writable
+        self.durable = True
         self._fd = fd
         self._length = length
         self._siblings: list[ImageFile] = []
@@ -104,7 +105,10 @@ class ImageFile:
         os.ftruncate(self._fd, self.base + size)
 
     def datasync(self) -> None:
-        os.fdatasync(self._fd)
+        """Everything written is on stable storage when it returns, unless the file's creator set `durable` to
+        False because it can be made again."""
+        if self.durable:
+            os.fdatasync(self._fd)
 
     def open_sibling(self, name: str, *, structure: str = "extent") -> ImageFile:
         """Open another file that this image names, by the rule in the module's docstring. It is closed with

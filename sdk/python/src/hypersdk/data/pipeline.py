@@ -165,12 +165,15 @@ class _Copy:
         stream = in_order(
             self._tasks(), self._load, threads=self._threads, limit=self._limit, inline=self._needs_no_worker
         )
-        for task, loaded in stream:
-            if self._hooks.check is not None:
-                self._hooks.check()
-            before = self._read
-            self._store(task, loaded)
-            self._after(task.piece, self._read - before)
+        try:
+            for task, loaded in stream:
+                if self._hooks.check is not None:
+                    self._hooks.check()
+                before = self._read
+                self._store(task, loaded)
+                self._after(task.piece, self._read - before)
+        finally:
+            stream.close()  # ends the threads now, though a traceback may keep the iterator alive
         try:
             facts = self._sink.finish()
         except OSError as exc:

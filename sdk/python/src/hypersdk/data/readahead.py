@@ -5,7 +5,7 @@ The pipeline does its own reading, because it also encodes and writes; `compare`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING
 
 from hypersdk.data.pieces import Piece, PieceKind, plan
@@ -24,7 +24,7 @@ def read_ahead(
     *,
     threads: int = 0,
     check: Callable[[], None] | None = None,
-) -> Iterator[tuple[int, int, memoryview | None]]:
+) -> Generator[tuple[int, int, memoryview | None], None, None]:
     """(offset, length, data) covering [start, end) in order; data None for zeros. Each view is valid until
     the next step. `check` is called before each; it raises to stop or blocks to pause."""
     stop = source.size if end is None else end
@@ -37,13 +37,17 @@ def read_ahead(
         return buffer
 
     pieces = plan(source.extents(start, stop - start), stop, unit=1, piece_bytes=PIECE_BYTES)
-    for piece, buffer in in_order(
+    stream = in_order(
         pieces, read, threads=threads, limit=2 * threads + 2, inline=lambda p: p.kind == PieceKind.ZERO
-    ):
-        if check is not None:
-            check()
-        if buffer is None:
-            yield piece.offset, piece.length, None
-        else:
-            yield piece.offset, piece.length, memoryview(buffer)[: piece.length]
-            pool.give(buffer)
+    )
+    try:
+        for piece, buffer in stream:
+            if check is not None:
+                check()
+            if buffer is None:
+                yield piece.offset, piece.length, None
+            else:
+                yield piece.offset, piece.length, memoryview(buffer)[: piece.length]
+                pool.give(buffer)
+    finally:
+        stream.close()

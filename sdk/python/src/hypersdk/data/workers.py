@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
@@ -40,7 +40,7 @@ def in_order(
     threads: int,
     limit: int,
     inline: Callable[[T], bool] = lambda _: False,
-) -> Iterator[tuple[T, R | None]]:
+) -> Generator[tuple[T, R | None], None, None]:
     """Each task with `run(task)`, in order. `tasks` is advanced in the consumer's thread, at most `limit`
     tasks ahead of what was yielded. A task for which `inline` is true needs no work: its result is None.
     Threads start with the first task that needs one. The first exception of `run` is raised at the

@@ -8,6 +8,7 @@ and tested for zeros; the rest is read from both in threads. Formats and allocat
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -68,25 +69,27 @@ def compare(
         return at
 
     read = 0
-    spans = _cut(_paired(coalesce(_padded(a, total)), coalesce(_padded(b, total))))
-    for span, at in in_order(
-        spans, first_difference, threads=threads, limit=2 * threads + 2,
+    stream = in_order(
+        _cut(_paired(coalesce(_padded(a, total)), coalesce(_padded(b, total)))), first_difference,
+        threads=threads, limit=2 * threads + 2,
         inline=lambda s: not (s.a_data or s.b_data) or (strict and s.a_data != s.b_data),
-    ):  # fmt: skip
-        if hooks.check is not None:
-            hooks.check()
-        if strict and span.a_data != span.b_data:
-            return Difference(span.offset, "allocation")
-        if at is None:
-            continue
-        if at >= 0:
-            return Difference(span.offset + at)
-        moved = span.length * (span.a_data + span.b_data)
-        read += moved
-        if hooks.throttle is not None:
-            hooks.throttle(moved)
-        if hooks.progress is not None:
-            hooks.progress(CopyProgress(span.offset + span.length, total, read, 0))
+    )  # fmt: skip
+    with closing(stream):
+        for span, at in stream:
+            if hooks.check is not None:
+                hooks.check()
+            if strict and span.a_data != span.b_data:
+                return Difference(span.offset, "allocation")
+            if at is None:
+                continue
+            if at >= 0:
+                return Difference(span.offset + at)
+            moved = span.length * (span.a_data + span.b_data)
+            read += moved
+            if hooks.throttle is not None:
+                hooks.throttle(moved)
+            if hooks.progress is not None:
+                hooks.progress(CopyProgress(span.offset + span.length, total, read, 0))
     if hooks.progress is not None:
         hooks.progress(CopyProgress(total, total, read, 0))
     return None

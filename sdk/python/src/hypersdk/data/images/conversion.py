@@ -10,12 +10,14 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hypersdk.data.images.inspection import open_image
 from hypersdk.data.images.partial import PartialTarget
 from hypersdk.data.pipeline import CopyHooks, CopyOptions, CopyResult, copy
+from hypersdk.data.writebehind import WriteBehind
 from hypersdk.errors import DataLoss, FailedPrecondition, InvalidArgument, from_exception
 
 if TYPE_CHECKING:
@@ -37,14 +39,16 @@ def convert(
     copy_options: CopyOptions | None = None,
     hooks: CopyHooks | None = None,
     resume: bool = False,
+    durable: bool = True,
 ) -> CopyResult:
     """Write what the image `src` holds to `dst` (mode 0600, or that of the file it replaces) in `dst_format`.
 
     `options` are those of the target's format, `src_options` of the source's. On failure nothing is left,
     unless `resume` was asked: then the next call with `resume` and the same arguments goes on from the last
-    checkpoint, or from the start when the source has changed. Raises InvalidArgument (SAME_FILE,
-    TARGET_NOT_A_FILE), Aborted (TARGET_BUSY), ResourceExhausted (DISK_FULL) and what formats and hooks
-    raise."""
+    checkpoint, or from the start when the source has changed. With `durable` False nothing waits for the
+    disk, as qemu-img does by default: a crash of this process still leaves a whole target or none, a power cut
+    may not. Raises InvalidArgument (SAME_FILE, TARGET_NOT_A_FILE), Aborted (TARGET_BUSY), ResourceExhausted
+    (DISK_FULL) and what formats and hooks raise."""
     source_path, target_path = Path(src), Path(os.path.realpath(dst))
     options, hooks, copy_options = dict(options or {}), hooks or CopyHooks(), copy_options or CopyOptions()
     image_format = registry.get(dst_format)
@@ -57,12 +61,13 @@ def convert(
         partial = PartialTarget(target_path)
         sink: BlockSink | None = None
         try:
-            sink, offset = _begin(partial, identity, image_format, source.size, options, resume=resume)
-            result = copy(
-                source, sink,
-                options=dataclasses.replace(copy_options, resume_offset=offset),
-                hooks=_saving(hooks, partial, identity) if resume else hooks,
-            )  # fmt: skip
+            sink, offset = _begin(partial, identity, image_format, source.size, options, resume=resume, durable=durable)
+            with WriteBehind(partial.opened.fileno()) if durable else nullcontext():
+                result = copy(
+                    source, sink,
+                    options=dataclasses.replace(copy_options, resume_offset=offset),
+                    hooks=_saving(hooks, partial, identity) if resume else hooks,
+                )  # fmt: skip
             partial.publish()
         except BaseException as exc:
             if sink is not None:
@@ -82,16 +87,17 @@ def _begin(
     options: dict[str, str],
     *,
     resume: bool,
+    durable: bool,
 ) -> tuple[BlockSink, int]:
     """The sink and the offset to go on from. A checkpoint that the format no longer accepts (the partial file was
     cut or changed) is dropped: starting afresh is always right."""
-    file, saved = partial.begin(identity, resume=resume)
+    file, saved = partial.begin(identity, resume=resume, durable=durable)
     if saved is not None:
         try:
             return image_format.create(file, size, options, saved["sink"]), int(saved["offset"])
         except (InvalidArgument, FailedPrecondition, DataLoss, KeyError, TypeError, ValueError):
             partial.discard(keep=False)
-            file, _ = partial.begin(identity, resume=False)
+            file, _ = partial.begin(identity, resume=False, durable=durable)
     return image_format.create(file, size, options), 0
 
 

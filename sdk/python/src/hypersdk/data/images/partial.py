@@ -30,9 +30,17 @@ class PartialTarget:
         self.path = target.with_name(f".{target.name}.partial-hypersdk")
         self.state_path = self.path.with_name(self.path.name + ".state")
         self._fresh_state_path = self.path.with_name(self.path.name + ".state.new")
-        self.file: ImageFile | None = None
+        self._file: ImageFile | None = None
 
-    def begin(self, identity: dict[str, Any], *, resume: bool) -> tuple[ImageFile, dict[str, Any] | None]:
+    @property
+    def opened(self) -> ImageFile:
+        """The file between `begin` and the end."""
+        assert self._file is not None
+        return self._file
+
+    def begin(
+        self, identity: dict[str, Any], *, resume: bool, durable: bool = True
+    ) -> tuple[ImageFile, dict[str, Any] | None]:
         """The open file, and what the last `save` under the same `identity` stored if `resume`. Anything
         else that an earlier attempt left is dropped. Raises Aborted (TARGET_BUSY) while another process
         writes it, InvalidArgument (TARGET_NOT_A_FILE), OSError."""
@@ -40,17 +48,17 @@ class PartialTarget:
         state = self._load(identity) if resume else None
         if state is not None:
             try:
-                self.file = ImageFile.create(self.path, resume=True)
+                self._file = ImageFile.create(self.path, resume=True)
             except FileNotFoundError:
                 state = None
             else:
-                self._lock(self.file)
+                self._lock(self._file)
         if state is None:
             self._drop_leftover()
-            self.file = ImageFile.create(self.path)
-            self._lock(self.file)
-        assert self.file is not None
-        return self.file, state
+            self._file = ImageFile.create(self.path)
+            self._lock(self._file)
+        self.opened.durable = durable
+        return self.opened, state
 
     def save(self, identity: dict[str, Any], state: dict[str, Any]) -> None:
         """Store `state` durably, in place of the former one: whole or not at all."""
@@ -65,22 +73,22 @@ class PartialTarget:
     def publish(self) -> None:
         """Give the finished, synced file its name, replacing what had it (whose permissions it takes
         over)."""
-        assert self.file is not None
         with suppress(FileNotFoundError):
-            os.fchmod(self.file.fileno(), stat.S_IMODE(self.target.stat().st_mode))
+            os.fchmod(self.opened.fileno(), stat.S_IMODE(self.target.stat().st_mode))
         self.path.replace(self.target)
         self._drop_state()
-        _sync_directory(self.path.parent)
-        self.file.close()
+        if self.opened.durable:
+            _sync_directory(self.path.parent)
+        self.opened.close()
 
     def discard(self, *, keep: bool) -> None:
         """Close the file; delete it and its state unless `keep` and there is a state to resume from."""
-        if self.file is None:
+        if self._file is None:
             return
         if not (keep and self.state_path.exists()):
             self.path.unlink(missing_ok=True)
             self._drop_state()
-        self.file.close()
+        self._file.close()
 
     def _check_target(self) -> None:
         with suppress(FileNotFoundError):
@@ -112,7 +120,7 @@ class PartialTarget:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             file.close()
-            self.file = None
+            self._file = None
             raise Aborted(
                 f"another process is writing {str(self.target)!r} now; wait for it or choose another name",
                 reason="TARGET_BUSY",
