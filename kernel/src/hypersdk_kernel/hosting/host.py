@@ -159,6 +159,7 @@ class Host:
             try:
                 return await self._send(process, component, params, connection, deadline)
             except PeerGone as exc:
+                self._on_end(process)
                 if exc.sent and not idempotent:
                     raise self._outcome_unknown(params["method"]) from exc
             except Unavailable as exc:
@@ -205,10 +206,10 @@ class Host:
 
     async def _started(self, deadline: float) -> HostProcess:
         """A live host, by `deadline` (loop time). One start serves everybody who waits for it."""
-        if self._process is not None and not self._process.alive:
-            self._on_end(self._process)
-        if self._process is not None:
+        if self._process is not None and self._process.alive:
             return self._process
+        if self._process is not None:
+            self._on_end(self._process)
         if self._starting is None:
             self._check_startable()
             self._starting = self._loop.create_task(self._start())
@@ -263,7 +264,7 @@ class Host:
             task.exception()  # whoever waited has been told; nobody need have waited
 
     def _on_end(self, process: HostProcess) -> None:
-        if process is not self._process:
+        if process is not self._process:  # told before, by a caller that noticed first
             return
         self._process = None
         self._ended = process

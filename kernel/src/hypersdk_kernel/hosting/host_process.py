@@ -63,7 +63,6 @@ class HostProcess:
     """A running host. Its life: `start` (started, shaken hands with), serving; then either `stop`, or an end that
     nobody asked for, at which `on_end` is called. For callers it has ended as soon as its connection has.
 
-    cause      why it ended, for people; the exit status comes to it when the process is reaped
     last_used  loop time, set by whoever uses it; after `idle_s` without calls `on_idle` is called
     """
 
@@ -82,7 +81,8 @@ class HostProcess:
         self._loop = asyncio.get_running_loop()
         self.last_used = self._loop.time()
         self._log = ChildLog(generation.name, redact, policy.log_lines_per_second)
-        self.cause = ""
+        self._killed_for = ""
+        self._exit = "closed its connection"
         self.in_flight = 0
         self.lanes = Lanes()
         self._serving = False
@@ -122,6 +122,13 @@ class HostProcess:
         return not self.peer.closed.done()
 
     @property
+    def cause(self) -> str:
+        """Why it ended, for people; the exit status comes in when the process is reaped."""
+        if self.peer.failure is not None:
+            return f"broke the protocol: {self.peer.failure.message}"
+        return self._killed_for or self._exit
+
+    @property
     def resident_bytes(self) -> int:
         try:
             return int(Path(f"/proc/{self.pid}/statm").read_bytes().split()[1]) * PAGE_BYTES
@@ -130,7 +137,7 @@ class HostProcess:
 
     def kill(self, cause: str) -> None:
         """End it now; open requests fail with PeerGone."""
-        self.cause = self.cause or cause
+        self._killed_for = self._killed_for or cause
         self._child.kill()
         self.peer.close()
 
@@ -143,8 +150,9 @@ class HostProcess:
         with contextlib.suppress(HyperError):  # whatever it answers, it is ended below
             await self.peer.request("shutdown", {}, grace_s)
         await asyncio.wait({self._reaper}, timeout=grace_s)
-        self.kill("did not stop when asked")
-        await asyncio.shield(self._reaper)
+        if not self._reaper.done():
+            self.kill("did not stop when asked")
+            await asyncio.shield(self._reaper)
 
     def _launch(self) -> tuple[Child, Peer]:
         ours, theirs = socket.socketpair()
@@ -171,7 +179,7 @@ class HostProcess:
 
     async def _reap(self) -> None:
         status = await self._child.wait()
-        self.cause = self.cause or _exit_text(status)
+        self._exit = _exit_text(status)
         if not self.peer.closed.done():
             await asyncio.wait({self.peer.closed}, timeout=LAST_ANSWERS_S)
             self.peer.close()
@@ -181,8 +189,6 @@ class HostProcess:
     def _on_closed(self, _closed: asyncio.Future[None]) -> None:
         if self._heart is not None:
             self._heart.cancel()
-        if self.peer.failure is not None:
-            self.cause = self.cause or f"broke the protocol: {self.peer.failure.message}"
         self._child.kill()  # a host whose connection is closed has no purpose
         if self._serving:
             self._serving = False
@@ -207,5 +213,5 @@ class HostProcess:
 
 def _exit_text(status: int | None) -> str:
     if status is not None and status < 0:
-        return f"was ended by signal {-status}"  # SIGKILL by us too, when it closed its connection first
+        return f"was ended by signal {-status}"
     return f"exited with status {status}"
