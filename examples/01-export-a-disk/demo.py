@@ -48,7 +48,10 @@ def daemon(state: Path) -> Iterator[subprocess.Popen[bytes]]:
     """hypersdkd on a state directory of its own, until the block ends."""
     with (state.parent / "hypersdkd.log").open("wb") as log:
         process = subprocess.Popen(
-            [BIN / "hypersdkd", "--state-dir", state, "--tcp-port", "0"], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            [BIN / "hypersdkd", "--state-dir", state, "--tcp-port", "0"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
         )
     try:
         deadline = time.monotonic() + 20

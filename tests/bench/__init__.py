@@ -1,4 +1,5 @@
-"""Measurements, never assertions: `make bench [CASES=glob]` runs them, prints a table and writes build/bench/<group>.json.
+"""Measurements, never assertions: `make bench [CASES=glob]` runs them, prints a
+table and writes build/bench/<group>.json.
 
     rows      Row, and the registry of cases
     kernel, image, …   the cases, one module a group; a case's name begins with its group

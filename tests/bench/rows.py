@@ -52,7 +52,9 @@ def case(name: str) -> Callable[[Case], Case]:
     return add
 
 
-def ratio(name: str, ours: float, peer: float, peer_name: str, must: float | None = None, *, better: str = "less") -> Row:
+def ratio(
+    name: str, ours: float, peer: float, peer_name: str, must: float | None = None, *, better: str = "less"
+) -> Row:
     """A row of ours / peer's."""
     kind: Literal["less", "more"] = "more" if better == "more" else "less"
     return Row(name, ours / peer, "ratio", ours, peer, peer_name, must, kind)
@@ -66,7 +68,11 @@ def seconds(function: Callable[[], object]) -> float:
 
 
 def side_by_side(
-    ours: Callable[[], object], peer: Callable[[], object], *, rounds: int = 5, between: Callable[[], object] = lambda: None
+    ours: Callable[[], object],
+    peer: Callable[[], object],
+    *,
+    rounds: int = 5,
+    between: Callable[[], object] = lambda: None,
 ) -> tuple[float, float]:
     """Median seconds of both, taken in turns so that a slow minute of the machine hits both alike."""
     mine, theirs = [], []
