@@ -35,6 +35,8 @@ def from_rpc_error(exc: grpc.RpcError, *, target: str = "", request_id: str = ""
     details = (exc.details() if isinstance(exc, grpc.Call | grpc.aio.AioRpcError) else str(exc)) or ""
     cls = _BY_CODE.get(code, errors.Internal)
     reason, metadata, violations, retry_after_s, described = _details(exc)
+    if reason == errors.Unsupported.default_reason:
+        cls = errors.Unsupported
     if code == grpc.StatusCode.UNAVAILABLE and not described:
         details = (
             f"no daemon answers at {target} ({details.rpartition('error: ')[2]}); start it with `hypersdkd`, or set "
