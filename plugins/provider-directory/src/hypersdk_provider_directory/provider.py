@@ -124,7 +124,7 @@ class DirectoryProvider(Provider):
             format=image_format,
             platform_id=printable(entry.name),
             allocated_bytes=status.st_blocks * 512,
-            details={"file_bytes": str(status.st_size)},
+            details={"file_bytes": str(status.st_size), "content_version": _version(status)},
         )
         return Machine(
             entry.id,
@@ -159,7 +159,9 @@ def _package_disk(package: Package, disk: OvfDisk) -> MachineDisk:
     if disk.file is not None:
         try:
             window = package.locate(disk)
-            allocated = window.path.stat().st_blocks * 512 if window.length < 0 else window.length
+            status = window.path.stat()
+            allocated = status.st_blocks * 512 if window.length < 0 else window.length
+            details["content_version"] = _version(status)
         except (OSError, HyperError) as exc:
             details["error"] = from_exception(exc).reason
     return MachineDisk(
@@ -172,6 +174,10 @@ def _package_disk(package: Package, disk: OvfDisk) -> MachineDisk:
         bus=disk.bus,
         details=details,
     )
+
+
+def _version(status: os.stat_result) -> str:
+    return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
 
 
 def _disk_id(disk: OvfDisk) -> str:

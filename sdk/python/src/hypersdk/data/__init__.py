@@ -8,6 +8,7 @@
     pipeline  copy(source, sink): bounded read-ahead, progress, checkpoint, cancel
     digest    content digests: plain SHA-256 and a resumable tree of chunk digests
     filters   decorators of the same type: throttle, retry, meter, cache, window
+    transfer  one disk into one image file, resumable and verified by reading it back (readback), for tasks
     images    open, create, convert, compare, check whole images through the installed format plugins
 
 Deliberately no gRPC, no kernel, no asyncio. Format plugins and tasks import from here; nothing here imports them.

@@ -11,13 +11,14 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hypersdk.data.images import FormatRegistry, open_image
 from hypersdk.data.source import BlockSource
 from hypersdk.errors import Cancelled, NotFound
 from hypersdk.plugin import ImageFormat, Progress, Provider, Storage, TaskContext
 
+T = TypeVar("T")
 _MAX_CHECKPOINT = 16 << 20
 
 
@@ -158,7 +159,7 @@ class LocalTaskContext(TaskContext):
             self.logged.append((event, level, dict(fields)))
 
 
-def _granted(found: Mapping[str, Any], connection: str) -> Any:
+def _granted(found: Mapping[str, T], connection: str) -> T:
     if connection not in found:
         raise NotFound(f"{connection!r} is not granted to this job", reason="CONNECTION_NOT_GRANTED")
     return found[connection]
