@@ -139,10 +139,7 @@ class Attempt:
 
     def _earlier(self) -> Mapping[str, resources.Held]:
         if self._spec.mode == "cleanup":
-            return {
-                k: resources.Held(component=str(v.get("component")), record=dict(v.get("record") or {}))
-                for k, v in self._spec.outstanding.items()
-            }
+            return {k: resources.held_from_json(v) for k, v in self._spec.outstanding.items()}
         return resources.of_earlier_attempts(self._spec.attempt_dir.parent, self._spec.attempt)
 
     def _typed(self, exc: BaseException) -> HyperError:

@@ -15,6 +15,8 @@ from hypersdk.errors import InvalidArgument
 from hypersdk.runner.journal import FILE_NAME, Journal, read_records
 from hypersdk.wire.redact import MIN_SECRET_CHARS
 
+CLEANUP_DIR = "cleanup"
+"""Below the directory of the attempt after which a cleanup run cleaned up."""
 UNMISTAKABLE_CHARS = 12
 """A secret as short as `vmware` may be part of a path by chance; one of this length is not."""
 
@@ -30,15 +32,19 @@ def of_earlier_attempts(attempts_dir: Path, before: int) -> dict[str, Held]:
     """What the journals of the attempts 1 … before-1 acquired and none of them released."""
     held: dict[str, Held] = {}
     for attempt in range(1, before):
-        for record in read_records(attempts_dir / str(attempt) / FILE_NAME, "acquired", "released"):
-            resource_id = str(record.get("resource_id"))
-            if record["type"] == "released":
-                held.pop(resource_id, None)
-            else:
-                held[resource_id] = Held(
-                    component=str(record.get("component")), record=dict(record.get("record") or {})
-                )
+        folder = attempts_dir / str(attempt)
+        for journal in (folder / FILE_NAME, folder / CLEANUP_DIR / FILE_NAME):
+            for record in read_records(journal, "acquired", "released"):
+                resource_id = str(record.get("resource_id"))
+                if record["type"] == "released":
+                    held.pop(resource_id, None)
+                else:
+                    held[resource_id] = held_from_json(record)
     return held
+
+
+def held_from_json(record: Mapping[str, Any]) -> Held:
+    return Held(component=str(record.get("component")), record=dict(record.get("record") or {}))
 
 
 class Resources:

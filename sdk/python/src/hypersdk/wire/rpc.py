@@ -57,7 +57,7 @@ class Request:
     A handler returns the result. One that must go on after its answer is on the wire calls `answer` itself.
     """
 
-    __slots__ = ("_peer", "_received", "answered", "cancelled", "id", "method", "params")
+    __slots__ = ("_peer", "_received", "answered", "begun", "cancelled", "id", "method", "params")
 
     def __init__(self, peer: Peer, request_id: int | None, method: str, params: dict[str, Any]) -> None:
         self._peer = peer
@@ -65,6 +65,7 @@ class Request:
         self.id = request_id
         self.method = method
         self.params = params
+        self.begun = False
         self.cancelled = False
         self.answered = False
 
@@ -160,9 +161,10 @@ class Peer:
         entry.submit(lambda: self._execute(entry.handler, request))
 
     def _execute(self, handler: Handler, request: Request) -> None:
-        if request.cancelled:
-            self._answer_error(request, Cancelled("the caller had gone before the call began"))
-            return
+        with self._changed:
+            if request.cancelled:
+                return
+            request.begun = True
         try:
             result = handler(request)
         except BaseException as exc:  # noqa: BLE001 - whatever it raises is the answer
@@ -215,12 +217,16 @@ class Peer:
         self._send_quietly(encode({"jsonrpc": "2.0", "id": known, "error": {"code": code, "message": text}}))
 
     def cancel(self, request_id: Any) -> None:
-        """The other side no longer waits for this request of its. One that has not begun is answered
-        Cancelled when its turn comes; a running one runs to its end."""
+        """The other side no longer waits for this request of its. One that has not begun never does
+        and is answered Cancelled; a running one runs to its end."""
         with self._changed:
             request = self._in_flight.get(request_id) if isinstance(request_id, int) else None
-            if request is not None:
-                request.cancelled = True
+            if request is None:
+                return
+            request.cancelled = True
+            if request.begun:
+                return
+        self._answer_error(request, Cancelled("the caller had gone before the call began"))
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until nothing of the other side is in flight. False when it still is after `timeout_s`
