@@ -25,9 +25,14 @@ class Call:
 
 
 class Service:
-    """Base of all. `unserved`: methods of a foreign descriptor that we do not have; they answer UNIMPLEMENTED."""
+    """Base of all.
+
+    unserved  methods of a foreign descriptor that we do not have; they answer UNIMPLEMENTED
+    public    answers without authentication, because it tells nothing
+    """
 
     descriptor: ClassVar[ServiceDescriptor]
+    public: ClassVar[bool] = False
     unserved: ClassVar[frozenset[str]] = frozenset()
 
     def method(self, name: str) -> Callable[[Any, Call], Any]:

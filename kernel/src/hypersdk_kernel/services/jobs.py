@@ -86,7 +86,7 @@ class JobService(Service):
         number = request.attempt or job.attempt_count
         if number > job.attempt_count:
             raise NotFound(
-                f"{job.name} has no attempt {number}; its last is {job.attempt_count}, shown when `attempt` is left out",
+                f"{job.name} has no attempt {number}; the last is {job.attempt_count}; leave `attempt` out for it",
                 reason="ATTEMPT_NOT_FOUND",
             )
         if number == 0:

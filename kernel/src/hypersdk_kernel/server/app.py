@@ -1,0 +1,162 @@
+"""The composition root: every part is made here and handed to those that need it, and nowhere else.
+
+Up: store and plugins, hosts, engine, bus, services, listeners, reconciliation, then calls are taken. Down, in
+reverse: health says NOT_SERVING, nothing more is dispatched, streams end with UNAVAILABLE, unary calls finish within
+the grace, hosts stop, the store closes. Runners are left running; the next daemon adopts them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf import descriptor_pool
+from google.protobuf.message import Message
+
+from hypersdk_kernel import __version__
+from hypersdk_kernel.engine.connections import Connections
+from hypersdk_kernel.engine.dispatcher import Dispatcher, RunnerSettings
+from hypersdk_kernel.engine.jobs import Jobs
+from hypersdk_kernel.events.bus import Bus
+from hypersdk_kernel.hosting.discovery import discover
+from hypersdk_kernel.hosting.registry import Registry
+from hypersdk_kernel.hosting.router import Router
+from hypersdk_kernel.hosting.supervisor import HostPool
+from hypersdk_kernel.model.clock import Clock, SystemClock
+from hypersdk_kernel.security.authn import Authenticator
+from hypersdk_kernel.security.private import write_private
+from hypersdk_kernel.security.tokens import ensure_token
+from hypersdk_kernel.server.config import Settings
+from hypersdk_kernel.server.health import HealthService
+from hypersdk_kernel.server.listeners import listen_tcp, listen_unix, make_server
+from hypersdk_kernel.server.methods import Gate, routed_handlers, service_handlers
+from hypersdk_kernel.server.notify import notify
+from hypersdk_kernel.server.reflection import reflection_handlers
+from hypersdk_kernel.server.statedir import StateDir, claim
+from hypersdk_kernel.server.streams import Streams
+from hypersdk_kernel.server.validation import RequestValidator
+from hypersdk_kernel.services.call import Call, Service
+from hypersdk_kernel.services.connections import ConnectionService
+from hypersdk_kernel.services.events import EventService
+from hypersdk_kernel.services.jobs import JobService
+from hypersdk_kernel.services.operations import OperationsService
+from hypersdk_kernel.services.plugins import PluginService
+from hypersdk_kernel.services.system import KernelFacts, SystemService
+from hypersdk_kernel.services.watch import JobWatcher
+from hypersdk_kernel.store.engine import Store
+
+log = structlog.get_logger(__name__)
+
+
+async def run(settings: Settings) -> None:
+    """The daemon from its start to SIGTERM or SIGINT. SIGHUP is ignored: there is nothing that could be read
+    again."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with claim(settings.state_dir) as state:
+        async with kernel(settings, state, SystemClock()) as facts:
+            notify("READY=1")
+            log.info("kernel_started", version=__version__, state_dir=str(state.path), addresses=list(facts.addresses))
+            await stop.wait()
+            notify("STOPPING=1")
+            log.info("kernel_stopping", grace_s=settings.grace_s)
+    log.info("kernel_stopped")
+
+
+@contextlib.asynccontextmanager
+async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIterator[KernelFacts]:
+    """A kernel that answers calls as long as the context is open."""
+    facts = KernelFacts(state.path, settings.max_runners, clock.now(), clock.monotonic())
+    async with contextlib.AsyncExitStack() as stack:
+        plugins, store = await asyncio.gather(
+            asyncio.to_thread(discover, clock.now()), Store.open(state.database, clock)
+        )
+        stack.push_async_callback(store.close)
+        registry = Registry(plugins)
+        hosts = HostPool(clock, registry.redact)
+        stack.push_async_callback(hosts.close, settings.grace_s)
+        connections = Connections(store, clock, registry)
+        runner_settings = RunnerSettings(settings.max_runners, settings.cancel_grace_s)
+        dispatcher = Dispatcher(store, clock, registry, connections, state.runs, runner_settings)
+        jobs = Jobs(store, clock, registry, connections, dispatcher)
+        bus = Bus(store)
+        store.on_commit.append(bus.publish)
+        router = Router(registry, hosts, connections.resolve, connections.names)
+        services: list[Service] = [
+            JobService(jobs, JobWatcher(jobs, bus, settings.heartbeat_s)),
+            ConnectionService(connections, registry, hosts),
+            PluginService(registry, hosts),
+            EventService(store, bus, settings.heartbeat_s),
+            SystemService(facts, clock, store, jobs, connections, registry, dispatcher),
+            OperationsService(jobs, bus),
+        ]
+        gate = _gate(settings, state, clock)
+        handlers, health = _handlers(gate, services, router)
+        server = make_server(
+            handlers, max_message_bytes=settings.max_message_bytes, max_streams=settings.max_streams
+        )
+        facts.addresses = _listen(server, settings, state, clock)
+        stack.push_async_callback(dispatcher.stop)
+        await dispatcher.start()
+        await server.start()
+        stack.push_async_callback(server.stop, settings.grace_s)
+        stack.push_async_callback(_drain, health, dispatcher, bus, gate.streams)
+        yield facts
+
+
+async def _drain(health: HealthService, dispatcher: Dispatcher, bus: Bus, streams: Streams) -> None:
+    health.drain()
+    dispatcher.draining = True
+    bus.close()
+    await streams.drain()
+
+
+def _gate(settings: Settings, state: StateDir, clock: Clock) -> Gate:
+    return Gate(
+        authenticator=Authenticator(ensure_token(state.token) if settings.tcp else None, clock),
+        validator=RequestValidator(),
+        streams=Streams(settings.max_streams),
+        call_timeout_s=settings.call_timeout_s,
+        max_message_bytes=settings.max_message_bytes,
+    )
+
+
+def _handlers(
+    gate: Gate, services: list[Service], router: Router
+) -> tuple[list[grpc.GenericRpcHandler], HealthService]:
+    routes = {(route.service, route.method): route for route in router.routes()}
+    domain = sorted({service for service, _ in routes})
+    names = [service.descriptor.full_name for service in services] + domain
+    health = HealthService(names)
+
+    def answer(service: str, method: str) -> Callable[[Any, Call], Awaitable[Message]]:
+        route = routes[service, method]
+        return lambda request, call: router.call(route, request, call.timeout_s)
+
+    handlers = [service_handlers(gate, service) for service in [*services, health]]
+    for name in domain:
+        descriptor = descriptor_pool.Default().FindServiceByName(name)
+        handlers.append(routed_handlers(gate, descriptor, lambda method, name=name: answer(name, method)))  # type: ignore[misc]
+    handlers.append(reflection_handlers(gate, [*names, health.descriptor.full_name]))
+    return handlers, health
+
+
+def _listen(server: grpc.aio.Server, settings: Settings, state: StateDir, clock: Clock) -> list[str]:
+    addresses = [listen_unix(server, state.socket)]
+    if settings.tcp:
+        from hypersdk_kernel.security.tls import ensure_tls  # 0.1 s of cryptography, for those who want TCP
+
+        material = ensure_tls(state.path, {socket.gethostname(), *settings.tls_names}, clock.now())
+        addresses.append(listen_tcp(server, settings.tcp_host, settings.tcp_port, material))
+        write_private(state.address, f"{addresses[-1]}\n".encode())
+    return addresses

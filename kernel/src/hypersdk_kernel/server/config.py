@@ -1,0 +1,109 @@
+"""Settings of the daemon: flag > environment (HYPERSDK_*) > file (TOML) > default.
+
+Each field is one setting: its description is the flag's help, and docs/configuration.md has a row for it (a test
+compares them). Sizes are bytes, times seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from hypersdk.errors import FieldViolation, InvalidArgument
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+ENV_PREFIX = "HYPERSDK_"
+CONFIG_VARIABLE = "HYPERSDK_CONFIG"
+
+
+def default_state_dir(environ: Mapping[str, str] = os.environ, uid: int | None = None) -> Path:
+    """`/var/lib/hypersdk` for root, else below XDG_STATE_HOME; the clients look in the same place."""
+    if (os.geteuid() if uid is None else uid) == 0:
+        return Path("/var/lib/hypersdk")
+    return Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "hypersdk"
+
+
+def default_config_file(environ: Mapping[str, str] = os.environ, uid: int | None = None) -> Path:
+    """`/etc/hypersdk/hypersdkd.toml` for root, else below XDG_CONFIG_HOME. It need not exist."""
+    if (os.geteuid() if uid is None else uid) == 0:
+        return Path("/etc/hypersdk/hypersdkd.toml")
+    return Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "hypersdk" / "hypersdkd.toml"
+
+
+class Settings(BaseSettings):
+    """What the daemon was told. Immutable."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+
+    state_dir: Path = Field(default_factory=default_state_dir, description="where the daemon keeps everything")
+    tcp: bool = Field(True, description="listen on TCP (TLS and token) beside the unix socket")
+    tcp_host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
+    tcp_port: int = Field(0, ge=0, le=65535, description="port; 0: a free one, written to the file `address`")
+    tls_names: tuple[str, ...] = Field((), description="more names or addresses in the server's certificate")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="auto: console on a terminal, else JSON lines"
+    )
+    max_runners: int = Field(4, ge=1, le=1000, description="attempts that move data at once")
+    cancel_grace_s: float = Field(30.0, gt=0, le=3600, description="from asking a runner to stop to killing it")
+    max_message_bytes: int = Field(4 << 20, ge=64 << 10, le=64 << 20, description="largest request and answer")
+    max_streams: int = Field(2048, ge=1, le=100_000, description="Watch and log streams open at once")
+    heartbeat_s: float = Field(15.0, gt=0, le=3600, description="a silent stream says this often that it lives")
+    call_timeout_s: float = Field(60.0, gt=0, le=3600, description="for unary calls that came without a deadline")
+    grace_s: float = Field(10.0, ge=0, le=3600, description="for calls in flight when the daemon stops")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings passes all by name
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - as above
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = Path(os.environ.get(CONFIG_VARIABLE) or default_config_file())
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)
+
+
+def load(flags: Mapping[str, Any]) -> Settings:
+    """The settings, `flags` being those given on the command line. Raises InvalidArgument (CONFIG_INVALID) naming
+    every wrong one."""
+    try:
+        return Settings(**flags)
+    except ValidationError as exc:
+        faults = tuple(
+            FieldViolation(".".join(map(str, error["loc"])), error["msg"]) for error in exc.errors(include_input=False)
+        )
+    except (ValueError, OSError) as exc:  # not TOML, not readable
+        faults = (FieldViolation("configuration file", str(exc)),)
+    listed = "; ".join(f"{fault.field}: {fault.description}" for fault in faults)
+    raise InvalidArgument(f"wrong configuration: {listed}", reason="CONFIG_INVALID", violations=faults)
+
+
+def parse_flags(arguments: Sequence[str]) -> tuple[Path | None, dict[str, Any]]:
+    """The file named by `--config`, and the settings given as flags. Exits with 2 on a wrong flag, as argparse
+    does."""
+    parser = argparse.ArgumentParser(
+        prog="hypersdkd",
+        description="The HyperSDK daemon. Settings: flag > environment (HYPERSDK_*) > file > default.",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    parser.add_argument("command", nargs="?", choices=["run"], default="run", help="run in the foreground (default)")
+    parser.add_argument("--config", type=Path, default=None, metavar="FILE", help=f"TOML file; or ${CONFIG_VARIABLE}")
+    for name, field in Settings.model_fields.items():
+        flag = f"--{name.replace('_', '-')}"
+        text = (field.description or "").replace("%", "%%")
+        if field.annotation is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
+        elif field.annotation == tuple[str, ...]:
+            parser.add_argument(flag, nargs="*", metavar="NAME", help=text)
+        else:
+            parser.add_argument(flag, metavar="VALUE", help=text)
+    given = vars(parser.parse_args(arguments))
+    given.pop("command")
+    return given.pop("config"), given
