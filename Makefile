@@ -30,7 +30,7 @@ lock:
 	  $(addsuffix /pyproject.toml,$(PROJECTS)) -o requirements.lock
 
 # Programs that tests compare against; the product itself needs none of them.
-SYSTEM_TOOLS := qemu-img:qemu-utils mkfs.ext4:e2fsprogs e2fsck:e2fsprogs
+SYSTEM_TOOLS := qemu-img:qemu-utils mkfs.ext4:e2fsprogs e2fsck:e2fsprogs node:nodejs npm:npm
 system-tools:
 	@missing=""; for t in $(SYSTEM_TOOLS); do \
 	  PATH="$$PATH:/usr/sbin:/sbin" command -v $${t%%:*} >/dev/null || missing="$$missing $${t##*:}"; done; \
@@ -39,7 +39,7 @@ system-tools:
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	  else echo "tests compare against programs of these packages; install them:$$missing" >&2; exit 1; fi; fi
 
-test: $(STAMP) system-tools
+test: $(STAMP) system-tools build/proto-include
 	$(BIN)/pytest $(PYTEST_ARGS) -m "not soak"
 
 soak: $(STAMP) system-tools
