@@ -48,7 +48,9 @@ class RawFormat(ImageFormat):
         if size < 0:
             raise InvalidArgument(f"a raw image cannot have {size} bytes", reason="SIZE_INVALID")
         end = 0 if resume is None else _resume_point(resume, size, file)
-        file.truncate(end)  # drops what was written after the checkpoint
+        if file.size > end:  # drop what was written after the checkpoint
+            file.truncate(end)
+        # never a fresh file to 0: ext4 takes that for a replacement and writes it all out when it is closed
         file.truncate(size)
         if preallocation == "falloc" and size:
             os.posix_fallocate(file.fileno(), file.base, size)

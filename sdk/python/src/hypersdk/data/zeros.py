@@ -17,61 +17,58 @@ ZERO_UNIT = 65536
 """Smallest run of zeros looked for, bytes. Finer units leave out more but cost more; a sink's own allocation
 unit is used where it is larger."""
 
-_ZEROS = bytes(1 << 20)
-_HEAD = 32
+_ZEROS = bytes(ZERO_UNIT)
+_HEAD = bytes(32)
 
 
 def is_zero(data: Buffer, offset: int = 0, length: int | None = None) -> bool:
     """Are `length` bytes of `data` from `offset` all zero? `length` None means to the end."""
     end = len(data) if length is None else offset + length
     if isinstance(data, memoryview):
-        return all(_is_zero_block(bytes(data[at : min(at + ZERO_UNIT, end)])) for at in range(offset, end, ZERO_UNIT))
-    while end - offset >= len(_ZEROS):
+        return all(_ZEROS.startswith(data[at : min(at + ZERO_UNIT, end)]) for at in range(offset, end, ZERO_UNIT))
+    while end - offset >= ZERO_UNIT:
         if not data.startswith(_ZEROS, offset):
             return False
-        offset += len(_ZEROS)
+        offset += ZERO_UNIT
     return data.startswith(_ZEROS[: end - offset], offset)
 
 
-def _is_zero_block(block: bytes) -> bool:
-    return _ZEROS.startswith(block)
-
-
 def runs(data: Buffer, length: int, unit: int = ZERO_UNIT) -> Iterator[tuple[int, int, bool]]:
-    """Split the first `length` bytes into (offset, length, holds data), in order, adjacent runs differing.
-    Runs begin at multiples of `unit` from the start of `data`."""
-    yield from _merge((at, min(unit, length - at), not is_zero(data, at, min(unit, length - at)))
-                      for at in range(0, length, unit))  # fmt: skip
+    """Split the first `length` bytes into (offset, length, holds data), in order, adjacent runs differing. Runs
+    begin at multiples of `unit` from the start of `data`."""
+    start, kind = 0, None
+    for at in range(0, length, unit):
+        holds_data = not is_zero(data, at, min(unit, length - at))
+        if holds_data is not kind:
+            if kind is not None:
+                yield start, at - start, kind
+            start, kind = at, holds_data
+    if kind is not None:
+        yield start, length - start, kind
 
 
 def file_runs(fd: int, offset: int, length: int, unit: int = ZERO_UNIT) -> Iterator[tuple[int, int, bool]]:
-    """As `runs`, for [offset, offset+length) of a file: a unit whose first bytes are not zero is taken for
-    data unread (0.6 µs), the others are read. Offsets are relative to `offset`. A short read counts as data,
-    so that whoever copies it reports the truncation."""
-    yield from _merge((at, min(unit, length - at), not _file_unit_is_zero(fd, offset + at, min(unit, length - at)))
-                      for at in range(0, length, unit))  # fmt: skip
+    """As `runs`, for [offset, offset+length) of a file: a unit whose first bytes are not zero is taken for data
+    unread (1 µs), the others are read. Offsets are relative to `offset`. A short read counts as data, so that
+    whoever copies it reports the truncation."""
+    start, kind = 0, None
+    for at in range(0, length, unit):
+        holds_data = os.pread(fd, len(_HEAD), offset + at) != _HEAD or not _file_is_zero(
+            fd, offset + at, min(unit, length - at)
+        )
+        if holds_data is not kind:
+            if kind is not None:
+                yield start, at - start, kind
+            start, kind = at, holds_data
+    if kind is not None:
+        yield start, length - start, kind
 
 
-def _file_unit_is_zero(fd: int, offset: int, length: int) -> bool:
-    head = os.pread(fd, min(_HEAD, length), offset)
-    if not head or not _ZEROS.startswith(head):
-        return False
-    done = len(head)
+def _file_is_zero(fd: int, offset: int, length: int) -> bool:
+    done = 0
     while done < length:
-        block = os.pread(fd, min(len(_ZEROS), length - done), offset + done)
+        block = os.pread(fd, min(ZERO_UNIT, length - done), offset + done)
         if not block or not _ZEROS.startswith(block):
             return False
         done += len(block)
     return True
-
-
-def _merge(units: Iterator[tuple[int, int, bool]]) -> Iterator[tuple[int, int, bool]]:
-    start, size, kind = 0, 0, False
-    for offset, length, holds_data in units:
-        if size and holds_data != kind:
-            yield start, size, kind
-            start, size = offset, 0
-        size += length
-        kind = holds_data
-    if size:
-        yield start, size, kind
