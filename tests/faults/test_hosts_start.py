@@ -1,6 +1,8 @@
 """Hosts that do not come up, whatever the way in which they fail to."""
 
 import asyncio
+import os
+import signal
 import time
 
 import pytest
@@ -94,9 +96,9 @@ async def test_closing_while_hosts_start_leaves_no_caller_behind():
 async def test_a_host_that_ignores_shutdown_is_killed():
     pool, component = make_pool(), make_component(mode="ok")
     process = (await pool.call(component, "", "GetIt", {}, None, 5))["pid"]
-    pool._host(component.generation)._process._child.kill(19)  # SIGSTOP: it cannot even read the request
+    pool._host(component.generation)._process._child.kill(signal.SIGSTOP)  # it cannot even read the request
     began = time.monotonic()
     await pool.close(0.1)
     assert time.monotonic() - began < 3
     with pytest.raises(ProcessLookupError):
-        __import__("os").kill(process, 0)
+        os.kill(process, 0)

@@ -1,4 +1,4 @@
-"""A host spoken by hand from docs/host-protocol.md, that misbehaves on demand. Standard library only; run with `python -I`.
+"""A host spoken by hand from docs/host-protocol.md, that misbehaves on demand. Standard library only.
 
 How it starts is the entry of its first component (`fake:ok`, `fake:hang`, …); what a call does is its method.
 """
@@ -14,7 +14,7 @@ import time
 
 sock = socket.socket(fileno=int(sys.argv[sys.argv.index("--fd") + 1]))
 lock = threading.Lock()
-running = 0
+running = []
 cancelled = []
 
 
@@ -58,17 +58,15 @@ def initialize(params):
 
 
 def call(request_id, params):
-    global running
     method, request = params["method"], params["request"]
-    with lock:
-        running += 1
-        seen = running
+    running.append(request_id)
+    seen = len(running)
     result = {"pid": os.getpid(), "running": seen, "params": params}
     if method in ("Sleep", "GetSlow"):
         time.sleep(request["seconds"])
     elif method in ("Die", "GetDeath"):
         os._exit(9)
-    elif method == "GetDeathOnce" or method == "DieOnce":
+    elif method in ("GetDeathOnce", "DieOnce"):
         if not os.path.exists(request["marker"]):
             open(request["marker"], "w").close()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -91,8 +89,7 @@ def call(request_id, params):
             time.sleep(request["seconds"])
             os._exit(0)
         os._exit(4)
-    with lock:
-        running -= 1
+    running.remove(request_id)
     if method == "Refuse":
         data = {"kind": "NotFound", "reason": "MACHINE_NOT_FOUND", "message": "no such machine", "metadata": {"a": "b"}}
         send({"id": request_id, "error": {"code": -32000, "message": "no", "data": data}})
@@ -116,7 +113,6 @@ while True:
         cancelled.append(message["params"]["id"])
     elif method == "shutdown":
         send({"id": message["id"], "result": {}})
-        if os.environ.get("FAKE_IGNORES_SHUTDOWN") is None:
-            os._exit(0)
+        os._exit(0)
     else:
         send({"id": message["id"], "result": {}})

@@ -41,8 +41,8 @@ async def test_a_child_gets_limits_an_allow_listed_environment_and_no_descriptor
     program = """
 import json, os, resource, sys, time
 while resource.getrlimit(resource.RLIMIT_CORE) != (0, 0): time.sleep(0.01)
-seen = {"env": sorted(os.environ), "stdin": os.readlink("/proc/self/fd/0"), "leader": os.getsid(0) == os.getpid(),
-        "files": resource.getrlimit(resource.RLIMIT_NOFILE), "cwd": os.getcwd(),
+seen = {"env": sorted(os.environ), "stdin": os.readlink("/proc/self/fd/0"),
+        "leader": os.getsid(0) == os.getpid(), "files": resource.getrlimit(resource.RLIMIT_NOFILE), "cwd": os.getcwd(),
         "fds": sorted(int(n) for n in os.listdir("/proc/self/fd"))}
 print(json.dumps(seen))
 """
