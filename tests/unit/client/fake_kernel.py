@@ -111,6 +111,7 @@ class FakeKernel(
         self._changes: list[jobs_pb2.WatchJobsResponse] = []
         self._changed = threading.Condition()
         self._stopped = False
+        self.watching = threading.Event()
         self.watch_ended = threading.Event()
         self.address = ""
 
@@ -216,6 +217,7 @@ class FakeKernel(
             for name in request.names or list(self.jobs):
                 yield jobs_pb2.WatchJobsResponse(revision=at, job=self.jobs[name])
         while context.is_active() and not self._stopped:
+            self.watching.set()
             yield jobs_pb2.WatchJobsResponse(revision=at)
             with self._changed:
                 self._changed.wait_for(lambda at=at: len(self._changes) > at or self._stopped, timeout=5)

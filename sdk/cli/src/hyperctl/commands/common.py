@@ -16,6 +16,9 @@ from hyperctl.session import Session
 OutputOption = Annotated[
     Mode | None, typer.Option("-o", "--output", help="How to print.", show_default=False)
 ]
+LongOutputOption = Annotated[
+    Mode | None, typer.Option("--output", help="How to print the job; -o is for the format.", show_default=False)
+]
 FilterOption = Annotated[str, typer.Option("--filter", help="AIP-160, such as: state = FAILED AND task = export")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Check everything, change nothing.")]
 LimitOption = Annotated[int, typer.Option("--limit", min=0, help="At most so many; 0: all.")]

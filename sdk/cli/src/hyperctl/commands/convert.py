@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hyperctl.commands.common import DryRunOption, OutputOption, complete_format, mode_of
+from hyperctl.commands.common import DryRunOption, LongOutputOption, complete_format, mode_of
 from hyperctl.commands.submit import DetachOption, PriorityOption, RateOption, submit
 from hyperctl.pairs import parse_option_list
 from hyperctl.session import Session
@@ -33,7 +33,7 @@ def convert(
     rate_limit: RateOption = None,
     detach: DetachOption = False,
     dry_run: DryRunOption = False,
-    output: OutputOption = None,
+    output: LongOutputOption = None,
 ) -> None:
     """Convert an image on the daemon's machine, and wait for it. `hyperctl image convert` does it without a daemon."""
     session = Session.of(context)

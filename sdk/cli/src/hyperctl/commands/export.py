@@ -6,10 +6,16 @@ from typing import Annotated
 
 import typer
 
-from hyperctl.commands.common import DryRunOption, complete_connection, complete_format, complete_machine, mode_of
+from hyperctl.commands.common import (
+    DryRunOption,
+    LongOutputOption,
+    complete_connection,
+    complete_format,
+    complete_machine,
+    mode_of,
+)  # fmt: skip
 from hyperctl.commands.submit import DetachOption, PriorityOption, RateOption, submit
 from hyperctl.endpoints import resolve_source, resolve_target
-from hyperctl.output import Mode
 from hyperctl.pairs import parse_option_list
 from hyperctl.session import Session
 
@@ -43,7 +49,7 @@ def export(
     rate_limit: RateOption = None,
     detach: DetachOption = False,
     dry_run: DryRunOption = False,
-    output: Annotated[Mode | None, typer.Option("--output", help="How to print the job.", show_default=False)] = None,
+    output: LongOutputOption = None,
 ) -> None:
     """Export a machine, and wait for it."""
     session = Session.of(context)
