@@ -12,8 +12,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from hypersdk.data.copytypes import CopyHooks, CopyProgress
 from hypersdk.data.extent import Extent, ExtentKind, coalesce
-from hypersdk.data.pipeline import CopyHooks, CopyProgress
 from hypersdk.data.workers import BufferPool, in_order, usable_cores
 from hypersdk.data.zeros import is_zero
 
@@ -105,24 +105,22 @@ def _first_difference(left: bytearray | None, right: bytearray | None, length: i
         assert held is not None
         if is_zero(held, 0, length):
             return -1
-        other = bytes(len(held))
-        return _narrow(held, other, length)
-    if len(left) == length and left == right:
-        return -1
+        return _narrow(held, bytes(length), length)
     return _narrow(left, right, length)
 
 
 def _narrow(left: bytearray, right: bytearray | bytes, length: int) -> int:
-    """Halve the range by memcmp until one byte is left."""
-    low, high = 0, length
-    if left[:high] == right[:high]:
+    """Where they differ first, or -1: halve the range by memcmp (startswith copies nothing) until one byte is left."""
+    view = memoryview(right)
+    if left.startswith(view[:length]):
         return -1
+    low, high = 0, length
     while high - low > 1:
         middle = (low + high) // 2
-        if left[low:middle] != right[low:middle]:
-            high = middle
-        else:
+        if left.startswith(view[low:middle], low):
             low = middle
+        else:
+            high = middle
     return low
 
 
