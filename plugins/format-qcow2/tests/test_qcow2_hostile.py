@@ -255,3 +255,10 @@ def test_a_backing_file_of_unknown_format_is_not_probed(tmp_path) -> None:
     assert caught.value.reason == "BACKING_FORMAT_UNKNOWN"
     with FORMAT.open(ImageFile.open(tmp_path / "a.qcow2"), {"chain": "on", "backing_fmt": "qcow2"}) as source:
         assert source.info()["backing"]["virtual_size"] == SIZE
+
+
+@pytest.mark.parametrize("field", [8, 40, 48, 64])
+def test_offsets_above_what_a_file_can_have_are_typed_errors(field) -> None:
+    image = header_word(header_word(header_word(IMAGES[0], 60, 1), 16, 5), field, (1 << 64) - CLUSTER, 8)
+    with pytest.raises(MalformedImage):
+        use(image)

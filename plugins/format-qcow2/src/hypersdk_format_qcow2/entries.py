@@ -63,11 +63,23 @@ class EntryDecoder:
     def decode(self, words: U64, first_cluster: int) -> Units:
         """Units of the clusters from `first_cluster`, of which `words` are the entries. Raises
         MalformedImage."""
+        step, per_cluster = self._geometry.entry_words, self._geometry.units_per_cluster
+        count = len(words) // step * per_cluster
+        used = np.flatnonzero(words)
+        if not len(used):
+            return Units(np.zeros(count, np.uint8), np.zeros(count, np.uint64))
+        low, high = int(used[0]) // step, int(used[-1]) // step + 1
+        units = self._decode_used(words[low * step : high * step], first_cluster + low)
+        if len(units.kinds) == count:
+            return units
+        whole = Units(np.zeros(count, np.uint8), np.zeros(count, np.uint64))  # a table with little in it costs little
+        whole.kinds[low * per_cluster : high * per_cluster] = units.kinds
+        whole.hosts[low * per_cluster : high * per_cluster] = units.hosts
+        return whole
+
+    def _decode_used(self, words: U64, first_cluster: int) -> Units:
         geometry = self._geometry
         entries = words[::2] if geometry.extended_l2 else words
-        if not entries.any() and not (geometry.extended_l2 and words.any()):
-            count = len(entries) * geometry.units_per_cluster
-            return Units(np.zeros(count, np.uint8), np.zeros(count, np.uint64))
         compressed = (entries & np.uint64(FLAG_COMPRESSED)) != 0
         hosts = entries & np.uint64(OFFSET_MASK)
         self._judge_standard(entries, hosts, compressed, first_cluster)

@@ -56,11 +56,6 @@ class Mapping:
         self._cache: OrderedDict[int, Units] = OrderedDict()
         self._lock = threading.Lock()
 
-    @property
-    def data_tables(self) -> int:
-        """L2 tables that exist."""
-        return len(self._used)
-
     def kind_runs(self, offset: int, length: int) -> Iterator[Run]:
         """Runs of one state (COMPRESSED told as PLAIN, hosts all 0) that cover the range. Neighbours may be
         of the same kind where windows meet. Stretches without L2 tables cost nothing."""

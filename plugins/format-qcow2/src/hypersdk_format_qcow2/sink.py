@@ -22,6 +22,7 @@ from hypersdk.errors import DataLoss, FailedPrecondition, InvalidArgument, OutOf
 from hypersdk_format_qcow2.allocator import Allocator
 from hypersdk_format_qcow2.checkpoint import Checkpoint
 from hypersdk_format_qcow2.codecs import CODECS
+from hypersdk_format_qcow2.extensions import feature_table
 from hypersdk_format_qcow2.geometry import FLAG_COMPRESSED, FLAG_COPIED, MAX_L1_BYTES, Geometry, ceil_div, round_up
 from hypersdk_format_qcow2.header import (
     COMPAT_LAZY_REFCOUNTS,
@@ -148,7 +149,7 @@ class Qcow2Sink(BlockSink):
         self._put(offset, np.array(words, np.uint64))
 
     def checkpoint(self) -> dict[str, Any]:
-        """State: where the file and the guest stand. Tables are in the file, so it stays small."""
+        """A `Checkpoint` as JSON."""
         self._refuse_done()
         self._tables.sync()
         self._allocator.settle()
@@ -186,6 +187,7 @@ class Qcow2Sink(BlockSink):
             compatible=COMPAT_LAZY_REFCOUNTS if options.lazy_refcounts else 0,
             refcount_order=options.refcount_order,
             compression=options.compression_type,
+            extensions=(feature_table(),) if options.version >= 3 else (),
         )
         self._file.pwrite(0, header.pack())
         self._file.datasync()
