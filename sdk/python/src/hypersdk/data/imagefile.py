@@ -18,6 +18,7 @@ from hypersdk.data.sink import Buffer
 from hypersdk.errors import FailedPrecondition, InvalidArgument, MalformedImage, NotFound, PermissionDenied
 
 _MAX_NAME = 255
+_MAX_OFFSET = (1 << 63) - 1  # of the operating system's calls, bytes
 
 
 class ImageFile:
@@ -163,7 +164,8 @@ class ImageFile:
                 f"{self.path.name}: {structure} at offset {offset} with length {length} is impossible",
                 structure=structure, offset=offset,
             )  # fmt: skip
-        if self._length is not None and offset + length > self._length:
+        end = _MAX_OFFSET - self.base if self._length is None else self._length
+        if offset + length > end:
             raise self._truncated(offset, length, structure)
 
     def _truncated(self, offset: int, length: int, structure: str) -> MalformedImage:
