@@ -85,7 +85,8 @@ def _file(disk: ExportedDisk) -> dict[str, Any]:
 
 
 def _origin(component: str, instance: object) -> dict[str, str]:
-    """The distribution whose entry point names the object's class; empty where it was not installed as one."""
+    """The distribution whose entry point names the object's class; empty where it was not installed as
+    one."""
     kind, _, component_id = component.partition("/")
     package = type(instance).__module__.partition(".")[0]
     for point in entry_points(group=f"hypersdk.{kind}", name=component_id):
