@@ -9,6 +9,7 @@ from hypersdk.errors import HyperError, from_exception
 
 from hyperctl.failures import report
 from hyperctl.image.printing import print_line
+from hyperctl.image.probing import source_format
 from hyperctl.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -38,13 +39,15 @@ def _compare(arguments: argparse.Namespace) -> int:
     def show(progress: CopyProgress) -> None:
         line.update(progress.offset, progress.bytes_total)
 
+    formats = [
+        source_format(path, given, registry, quiet=arguments.quiet)
+        for path, given in (
+            (arguments.first, arguments.source_format), (arguments.second, arguments.second_format),
+        )
+    ]  # fmt: skip
     with (
-        open_image(
-            arguments.first, registry=registry, format_name=arguments.source_format, options=chain
-        ) as first,
-        open_image(
-            arguments.second, registry=registry, format_name=arguments.second_format, options=chain
-        ) as second,
+        open_image(arguments.first, registry=registry, format_name=formats[0], options=chain) as first,
+        open_image(arguments.second, registry=registry, format_name=formats[1], options=chain) as second,
     ):
         found = compare(first, second, strict=arguments.strict, hooks=CopyHooks(progress=show))
         sizes = (first.size, second.size)

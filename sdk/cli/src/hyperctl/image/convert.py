@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from hypersdk.errors import InvalidArgument, Unsupported
 
 from hyperctl import exits
+from hyperctl.image.probing import source_format
 from hyperctl.pairs import parse_option_list
 from hyperctl.progress import ProgressLine
 from hyperctl.units import format_bytes, format_duration
@@ -74,7 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     try:
         result = convert(
-            arguments.source, arguments.target, registry=registry, src_format=arguments.source_format,
+            arguments.source, arguments.target, registry=registry,
+            src_format=source_format(arguments.source, arguments.source_format, registry, quiet=arguments.quiet),
             dst_format=target_format, options=options, src_options={"chain": "on"} if arguments.chain else None,
             copy_options=CopyOptions(threads=arguments.parallel), hooks=hooks, resume=arguments.resume,
         )  # fmt: skip

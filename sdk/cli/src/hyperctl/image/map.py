@@ -7,13 +7,16 @@ import json
 import sys
 
 from hyperctl.image.printing import print_line
+from hyperctl.image.probing import source_format
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the extents, one a line, as they are found: a disk may have millions."""
     from hypersdk.data.images import FormatRegistry, image_map
 
-    extents = image_map(arguments.file, registry=FormatRegistry.installed(), format_name=arguments.source_format)
+    registry = FormatRegistry.installed()
+    chosen = source_format(arguments.file, arguments.source_format, registry)
+    extents = image_map(arguments.file, registry=registry, format_name=chosen)
     if arguments.output == "json":
         separator = "["
         for extent in extents:

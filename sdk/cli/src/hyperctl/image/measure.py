@@ -7,6 +7,7 @@ import argparse
 from hypersdk.errors import InvalidArgument
 
 from hyperctl.image.printing import print_json, print_line
+from hyperctl.image.probing import source_format
 from hyperctl.pairs import parse_option_list
 
 
@@ -16,10 +17,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     if not arguments.target_format:
         raise InvalidArgument("measure needs the target format: -O qcow2", reason="TARGET_FORMAT_MISSING")
+    registry = FormatRegistry.installed()
     required = measure(
         arguments.file,
-        registry=FormatRegistry.installed(),
-        format_name=arguments.source_format,
+        registry=registry,
+        format_name=source_format(arguments.file, arguments.source_format, registry),
         target_format=arguments.target_format,
         options=parse_option_list(arguments.options),
     )
