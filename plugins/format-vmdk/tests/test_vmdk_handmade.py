@@ -118,6 +118,16 @@ def test_the_redundant_directory_is_used_when_the_first_is_impossible(tmp_path, 
     assert report.corruptions == 1
 
 
+def test_a_redundant_directory_with_gaps_is_not_taken_for_an_empty_disk(tmp_path, read, descriptor, hosted):
+    text = descriptor("monolithicSparse", 'RW 256 SPARSE "a.vmdk"')
+    damaged = bytearray(hosted(256, {1: _grain(1)}, text=text))
+    damaged[26 * 512 : 26 * 512 + 4] = b"\xff\xff\xff\x7f"
+    damaged[21 * 512 : 21 * 512 + 4] = bytes(4)
+    (tmp_path / "a.vmdk").write_bytes(damaged)
+    with pytest.raises(MalformedImage):
+        read(tmp_path / "a.vmdk")
+
+
 def test_names_in_a_windows_code_page_find_their_files(tmp_path, read, descriptor):
     (tmp_path / "größe-flat.vmdk").write_bytes(b"q" * 512)
     text = descriptor("monolithicFlat", 'RW 1 FLAT "größe-flat.vmdk" 0', extra='encoding="windows-1252"')

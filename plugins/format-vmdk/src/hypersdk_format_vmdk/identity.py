@@ -77,8 +77,8 @@ def geometry(sectors: int, adapter: str) -> tuple[int, int]:
 
 def _vmware_uuid() -> str:
     """VMware's own form: 16 bytes in hexadecimal, a dash in the middle, beginning with 60 00 C2 9."""
-    raw = b"\x60\x00\xc2" + bytes([0x90 | secrets.randbelow(16)]) + secrets.token_bytes(12)
-    return f"{raw[:8].hex(' ')}-{raw[8:].hex(' ')}"
+    raw = bytes([0x90 | secrets.randbelow(16)]) + secrets.token_bytes(12)
+    return f"60 00 C2 {raw[:5].hex(' ')}-{raw[5:].hex(' ')}"
 
 
 def _plain(name: str) -> str:

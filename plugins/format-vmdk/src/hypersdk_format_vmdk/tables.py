@@ -53,6 +53,11 @@ class GrainTables:
         else:
             self._directory = self._load_directory(geometry.directory_offset, "grain directory")
 
+    @property
+    def complete(self) -> bool:
+        """Has every part of the disk a table?"""
+        return bool(self._directory.all())
+
     def directory(self, first: int, count: int) -> Entries:
         """Byte offsets of tables [first, first+count), or UNALLOCATED or ZEROED."""
         return self.geometry.decode_directory(self._directory[first : first + count])
@@ -215,13 +220,17 @@ class GrainTables:
 
 def open_tables(file: ImageFile, geometry: GrainGeometry) -> GrainTables:
     """The tables by the first directory or, where that one is impossible and there is a second (VDF 5.0 keeps it,
-    with tables of its own, for this case), by the second. Raises MalformedImage naming the first one's fault."""
+    with tables of its own, for this case), by the second. Every product lays out all tables of both in advance, so a
+    second directory with gaps is damaged too, and would read as zeros. Raises MalformedImage naming the first one's
+    fault."""
     try:
         return GrainTables(file, geometry)
     except MalformedImage:
         if geometry.redundant_offset:
             try:
-                return GrainTables(file, geometry, redundant=True)
+                second = GrainTables(file, geometry, redundant=True)
             except MalformedImage:
-                pass  # the first one's fault is the one to tell
+                second = None  # the first one's fault is the one to tell
+            if second is not None and second.complete:
+                return second
         raise
