@@ -139,7 +139,9 @@ async def test_hosts_killed_at_random_under_load_cost_no_idempotent_call(pools):
     async def killer(stop: asyncio.Event):
         for _ in range(6):
             await eventually(lambda: served_by and pool.status(component.generation).pid == served_by[-1])
+            crashes = pool.status(component.generation).restart_count
             os.kill(served_by[-1], signal.SIGKILL)
+            await eventually(lambda n=crashes: pool.status(component.generation).restart_count > n)
         stop.set()
 
     stop = asyncio.Event()

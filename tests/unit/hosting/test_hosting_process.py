@@ -74,7 +74,7 @@ async def test_a_program_that_does_not_exist_is_unavailable_and_named():
 
 
 def test_proxies_are_inherited_only_without_a_password():
-    environ = {"HTTPS_PROXY": "http://u:secret@proxy:1", "HTTP_PROXY": "http://proxy:1", "HOME": "/root", "PATH": "/bin"}
+    environ = {"HTTPS_PROXY": "http://u:secret@p:1", "HTTP_PROXY": "http://proxy:1", "HOME": "/root", "PATH": "/bin"}
     assert child_environment(environ) == {"HTTP_PROXY": "http://proxy:1", "PATH": "/bin"}
 
 

@@ -9,6 +9,7 @@ Not here: whether the plugin can be imported (its host will tell), what other di
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import re
@@ -197,9 +198,10 @@ def _origin(distribution: Distribution) -> str:
 def _digest(distribution: Distribution, origin: str, packages: Sequence[_Package]) -> str:
     files: dict[str, Path] = {}
     if origin != "editable":
-        for file in distribution.files or ():
-            if not _is_note(file.parts) and file.suffix not in {".pyc", ".pyo"}:
-                files[file.as_posix()] = Path(str(file.locate()))
+        # Not `distribution.files`: that leaves out what is missing on disk.
+        for row in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
+            if row and not _is_note(row[0]):
+                files[row[0]] = Path(str(distribution.locate_file(row[0])))
     if not files:  # editable, or installed by something that leaves no RECORD
         for package in packages:
             for folder in package.folders[:1]:
@@ -214,8 +216,12 @@ def _digest(distribution: Distribution, origin: str, packages: Sequence[_Package
         ) from exc
 
 
-def _is_note(parts: Sequence[str]) -> bool:
-    """Of the installer, not of the plugin: metadata folders, and scripts outside the module path."""
-    return parts[0].endswith((".dist-info", ".egg-info")) or parts[0] == ".." or "__pycache__" in parts
-
-
+def _is_note(file: str) -> bool:
+    """Of the installer, not of the plugin: metadata folders, byte code, and scripts outside the module path."""
+    parts = file.split("/")
+    return (
+        parts[0].endswith((".dist-info", ".egg-info"))
+        or parts[0] == ".."
+        or "__pycache__" in parts
+        or file.endswith((".pyc", ".pyo"))
+    )
