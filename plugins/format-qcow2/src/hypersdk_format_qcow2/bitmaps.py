@@ -17,7 +17,8 @@ _EXTENSION = struct.Struct(">IIQQ")
 _ENTRY = struct.Struct(">QIIBBHI")
 _MAX_BITMAPS = 65535
 _MAX_DIRECTORY = 64 << 20
-_MAX_TABLE_ENTRIES = 0x800_0000 // 8
+_MAX_ENTRIES = 1 << 22
+"""Of all tables together: 256 GiB of bitmaps with clusters of 64 KiB."""
 
 
 def bitmap_areas(file: ImageFile, header: Header) -> list[tuple[int, int, str]]:
@@ -34,12 +35,13 @@ def bitmap_areas(file: ImageFile, header: Header) -> list[tuple[int, int, str]]:
         raise _bad(file, f"tells of {count} bitmaps in {size} bytes at {offset}", extension.offset)
     directory = file.pread(offset, size, structure="bitmap directory")
     areas = [(offset, size, "bitmap directory")]
-    at = 0
+    at = total = 0
     for index in range(count):
         if at + _ENTRY.size > size:
             raise _bad(file, f"ends before entry {index}", offset + at, "bitmap directory")
         table_offset, entries, _flags, _type, _bits, name_length, extra = _ENTRY.unpack_from(directory, at)
-        if entries > _MAX_TABLE_ENTRIES or table_offset % header.cluster_size:
+        total += entries
+        if total > _MAX_ENTRIES or table_offset % header.cluster_size:
             raise _bad(file, f"entry {index} has an impossible table", offset + at, "bitmap directory")
         at += -(-(_ENTRY.size + extra + name_length) // 8) * 8
         areas.append((table_offset, entries * 8, f"table of bitmap {index}"))
