@@ -43,11 +43,12 @@ class Lanes:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.append(turn)
         try:
-            await asyncio.wait_for(asyncio.shield(turn), timeout_s)
+            async with asyncio.timeout(timeout_s):  # not wait_for, which in 3.11 may swallow a cancellation
+                await turn
         except BaseException as exc:
-            if turn.done():
+            if not turn.cancelled():
                 self.leave(key)  # it was our turn just now: the next one's
-            else:
+            elif turn in queue:
                 queue.remove(turn)
             if isinstance(exc, TimeoutError):
                 text = f"{key[0]} was busy with other calls for {timeout_s:.3g} s; it takes one at a time"
@@ -57,7 +58,9 @@ class Lanes:
     def leave(self, key: Key) -> None:
         """The host is done with the call."""
         queue = self._waiting[key]
-        if queue:
-            queue.popleft().set_result(None)
-        else:
-            del self._waiting[key]
+        while queue:
+            turn = queue.popleft()
+            if not turn.done():  # else: its caller gave up in this very moment
+                turn.set_result(None)
+                return
+        del self._waiting[key]
