@@ -68,7 +68,7 @@ class _Builder:
     def run(self, data: bytes) -> Element:
         try:
             self._parser.Parse(data, True)
-        except (expat.ExpatError, ValueError) as exc:  # ValueError: an encoding that Python does not know
+        except (expat.ExpatError, ValueError, LookupError) as exc:  # the last two: an encoding nobody knows
             raise self._error(str(exc), "OVF_MALFORMED") from exc
         if self._root is None:
             self._fail("has no element", "OVF_MALFORMED")
