@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from hypersdk.errors import InvalidArgument
 from hypersdk_kernel.model.filter import MAX_COMPARISONS, MAX_DEPTH, And, Not, Or, parse
 from hypersdk_kernel.model.filter_fields import Field, Kind
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 STATES = ("queued", "running", "failed")
 
@@ -135,9 +134,12 @@ def test_too_many_comparisons_are_refused():
 @settings(max_examples=300)
 def test_any_text_is_parsed_or_refused(text):
     try:
-        parse(text)
+        assert parse(text).text == text
     except InvalidArgument as error:
-        assert 0 <= int(error.metadata["position"]) <= len(text)
+        position = int(error.metadata["position"])
+    else:
+        position = 0
+    assert 0 <= position <= len(text)
 
 
 words = st.sampled_from(["a", "A", "ab", "abc", "b", "%", "_", "a%", ""])
@@ -146,7 +148,9 @@ comparisons = st.one_of(
         lambda t: f'{t[0]}"{t[1]}"'
     ),
     st.tuples(st.sampled_from(["task = ", "task != ", "labels.k = "]), words).map(lambda t: f'{t[0]}"{t[1]}*"'),
-    st.tuples(st.sampled_from(["=", "!=", "<", "<=", ">", ">="]), st.integers(-2, 2)).map(lambda t: f"size {t[0]} {t[1]}"),
+    st.tuples(st.sampled_from(["=", "!=", "<", "<=", ">", ">="]), st.integers(-2, 2)).map(
+        lambda t: f"size {t[0]} {t[1]}"
+    ),
     st.sampled_from(["state = FAILED", "state != queued", "labels:k", "labels.k:*", "size:*"]),
 )
 filters = st.recursive(

@@ -28,7 +28,8 @@ def make_server(
         options=(
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
-            ("grpc.max_concurrent_streams", max_streams),
+            # Of one connection. Not less than all may have: HTTP/2 makes the client wait in silence above it.
+            ("grpc.max_concurrent_streams", max_streams + UNARY_CALLS),
             ("grpc.so_reuseport", 0),  # or two daemons could share a port
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),
