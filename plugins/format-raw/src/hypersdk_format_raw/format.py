@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hypersdk.data.source import BlockSource
 
 _PREALLOCATION = ("off", "falloc")
+_BLOCK = 4096
 _COMMON_OPEN_OPTIONS = frozenset({"chain"})
 
 
@@ -62,7 +63,9 @@ class RawFormat(ImageFormat):
     def measure(self, source: BlockSource, options: Mapping[str, str] | None = None) -> int:
         if (options or {}).get("preallocation") == "falloc":
             return source.size
-        return sum(e.length for e in source.extents() if e.kind == ExtentKind.DATA)
+        # File systems allocate whole blocks, also where an extent begins or ends inside one.
+        data = [e for e in source.extents() if e.kind == ExtentKind.DATA]
+        return sum(-(-e.end // _BLOCK) - e.offset // _BLOCK for e in data) * _BLOCK
 
 
 def _known(options: Mapping[str, str], known: frozenset[str], *, doing: str) -> Mapping[str, str]:
