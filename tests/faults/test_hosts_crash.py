@@ -127,6 +127,15 @@ async def test_a_hanging_call_ends_at_its_deadline_and_the_host_goes_on(pools):
     assert pool.status(component.generation).restart_count == 0
 
 
+async def test_a_call_that_never_ends_does_not_keep_a_serial_component_for_ever(pools):
+    pool, component = pools(abandoned_s=0.1), make_component(concurrency="serial")
+    first = (await pool.call(component, "", "GetIt", {}, None, 5))["pid"]
+    with pytest.raises(DeadlineExceeded):
+        await pool.call(component, "", "GetSlow", {"seconds": 60}, None, 0.05)
+    assert (await pool.call(component, "", "GetIt", {}, None, 5))["pid"] != first
+    assert "still at GetSlow" in pool.status(component.generation).last_error
+
+
 async def test_hosts_killed_at_random_under_load_cost_no_idempotent_call(pools):
     pool = pools(attempts=20, backoff=BackoffPolicy(first_delay_s=0.001, max_delay_s=0.01, crashes=1000))
     component = make_component()

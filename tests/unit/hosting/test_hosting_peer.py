@@ -7,10 +7,12 @@ import socket
 import struct
 
 import pytest
-from hypersdk.errors import DeadlineExceeded, Internal, InvalidArgument, ResourceExhausted, Unsupported
+from hypersdk.errors import DeadlineExceeded, HyperError, Internal, InvalidArgument, ResourceExhausted, Unsupported
 from hypersdk.wire.frames import Decoder, encode
 from hypersdk_kernel.hosting import peer as peer_module
 from hypersdk_kernel.hosting.peer import Peer, PeerGone
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 class Other:
@@ -150,6 +152,25 @@ async def test_a_broken_frame_ends_the_connection_and_says_why(ends, raw):
     assert peer.closed.done()
     assert peer.failure is not None
     assert peer.failure.reason == "FRAME_INVALID"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.binary(max_size=40) | st.dictionaries(st.sampled_from(["id", "method", "params", "result", "error"]),
+                                                         st.none() | st.integers() | st.text(max_size=3)), max_size=6))
+async def test_nothing_that_a_peer_sends_does_more_than_end_its_connection(messages):
+    ours, theirs = socket.socketpair()
+    peer, other = Peer(ours, lambda method, params: None), Other(theirs)
+    task = asyncio.create_task(peer.request("call", {}, 5))
+    await other.receive()
+    for message in messages:
+        with contextlib.suppress(OSError):
+            await other.send_raw(message if isinstance(message, bytes) else encode(message))
+    theirs.close()
+    (outcome,) = await asyncio.gather(task, return_exceptions=True)
+    assert peer.closed.done() or not isinstance(outcome, PeerGone)
+    assert not isinstance(outcome, BaseException) or isinstance(outcome, HyperError)
+    assert peer.failure is None or isinstance(peer.failure, HyperError)
+    peer.close()
 
 
 async def test_notifications_reach_the_handler_and_its_failure_harms_nothing(ends):

@@ -27,8 +27,8 @@ from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.connection import ResolvedConnection
 from hypersdk_kernel.model.plugin import ActiveComponent, Generation, HostState, HostStatus
 
-NOT_MADE = frozenset({"HOST_DRAINING", "TOO_MANY_REQUESTS"})
-"""Reasons by which a host says that it did not begin a call."""
+NOT_MADE = "HOST_DRAINING"
+"""The reason by which a host says that it did not begin a call, because it is about to end."""
 
 log = structlog.get_logger(__name__)
 
@@ -79,9 +79,10 @@ class Host:
         """One call, within `timeout_s` and what the manifest allows the method. Raises what the plugin raised, and of
         our own: DeadlineExceeded; ResourceExhausted (HOST_BUSY); Unavailable (HOST_START_FAILED, HOST_QUARANTINED,
         HOST_CRASHED, OUTCOME_UNKNOWN, KERNEL_STOPPING); Internal (PLUGIN_RESULT_INVALID)."""
-        if self._open >= self._policy.max_in_flight:
+        busy = max(self._open, self._process.in_flight if self._process is not None else 0)
+        if busy >= self._policy.max_in_flight:
             raise ResourceExhausted(
-                f"{self.generation.name} has {self._open} calls open; try again later",
+                f"{self.generation.name} has {busy} calls open; try again later",
                 reason="HOST_BUSY",
                 metadata={"generation": self.generation.name},
             )
@@ -163,7 +164,7 @@ class Host:
                 if exc.sent and not idempotent:
                     raise self._outcome_unknown(params["method"]) from exc
             except Unavailable as exc:
-                if exc.reason not in NOT_MADE or attempt == self._policy.attempts:
+                if exc.reason != NOT_MADE or attempt == self._policy.attempts:
                     raise
         raise Unavailable(
             f"the host of {self.generation.name} died {self._policy.attempts} times under {params['method']}; "
@@ -185,13 +186,20 @@ class Host:
         if lane is not None:
             await lanes.enter(lane, deadline - self._loop.time())
         process.in_flight += 1
+        running = True
+        watchdog: asyncio.TimerHandle | None = None
 
         def ended() -> None:
+            nonlocal running
+            running = False
             process.in_flight -= 1
             process.last_used = self._loop.time()
             if lane is not None:
                 lanes.leave(lane)
+            if watchdog is not None:
+                watchdog.cancel()
 
+        method = params["method"]
         remaining = max(0.0, deadline - self._loop.time())
         params["timeout_s"] = round(remaining, 6)
         try:
@@ -200,9 +208,13 @@ class Host:
             if self._loop.time() < deadline:
                 raise  # the plugin's own
             raise DeadlineExceeded(
-                f"{component.name} did not answer {params['method']} in time; ask for less, or with a later deadline",
-                metadata={"component": component.name, "method": params["method"]},
+                f"{component.name} did not answer {method} in time; ask for less, or with a later deadline",
+                metadata={"component": component.name, "method": method},
             ) from exc
+        finally:
+            if running:
+                cause = f"was still at {method} {self._policy.abandoned_s:g} s after its caller had gone"
+                watchdog = self._loop.call_later(self._policy.abandoned_s, process.kill, cause)
 
     async def _started(self, deadline: float) -> HostProcess:
         """A live host, by `deadline` (loop time). One start serves everybody who waits for it."""

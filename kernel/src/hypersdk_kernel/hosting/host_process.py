@@ -41,6 +41,8 @@ class HostPolicy:
     command         what to start; `--fd N` is appended
     start_s         from start to the end of the handshake
     heartbeat_s     between pings; one that is not answered within `heartbeat_timeout_s` means that the host hangs
+    abandoned_s     a call that goes on for so long after its caller has gone means that it hangs: the host is ended,
+                    for it would keep a lane or a thread for ever
     idle_s          a host without calls for so long is stopped
     stop_s          between `shutdown` and SIGKILL
     max_in_flight   calls that a host has been sent or that wait for their turn; more are refused
@@ -51,6 +53,7 @@ class HostPolicy:
     start_s: float = 10.0
     heartbeat_s: float = 5.0
     heartbeat_timeout_s: float = 5.0
+    abandoned_s: float = 120.0
     idle_s: float = 300.0
     stop_s: float = 5.0
     max_in_flight: int = 256
