@@ -87,5 +87,6 @@ class Daemon:
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip
         if check:
-            assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.log[-3000:]}"
+            said = f"{arguments}: {done.returncode}\n{done.stdout}{done.stderr}\n{self.log[-3000:]}"
+            assert done.returncode == 0, said
         return done

@@ -50,7 +50,7 @@ class CopyOptions:
     read_ahead: int = 0
     detect_zeros: bool = True
     resume_offset: int = 0
-    checkpoint_bytes: int = 256 << 20
+    checkpoint_bytes: int = 4 << 20
     checkpoint_seconds: float = 5.0
 
 
