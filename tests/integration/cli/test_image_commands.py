@@ -172,20 +172,34 @@ def test_ctrl_c_leaves_nothing_and_says_so(raw, tmp_path):
     process = _slow_conversion(raw, tmp_path / "out.qcow2")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert "interrupted; nothing was left" in err
     assert os.listdir(tmp_path) == []
 
 
-def _slow_conversion(raw, target):
+@pytest.mark.faults
+def test_an_interrupted_resumable_conversion_goes_on(raw, tmp_path):
+    target = tmp_path / "out.qcow2"
+    process = _slow_conversion(raw, target, "--resume")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "goes on from its last checkpoint" in err
+    assert not target.exists()
+    image("convert", "--resume", "-O", "qcow2", raw, target)
+    assert "identical" in qemu("compare", raw, target)
+    assert os.listdir(tmp_path) == [target.name]
+
+
+def _slow_conversion(raw, target, *flags):
     """A conversion that has begun to write and will not end soon."""
     process = subprocess.Popen(
         [sys.executable, "-m", "hyperctl", "image", "convert", "--rate-limit", "100KiB", "-O", "qcow2",
-         str(raw), str(target)],
+         *flags, str(raw), str(target)],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 30
-    while not os.listdir(target.parent) and time.monotonic() < deadline:
+    while time.monotonic() < deadline and not any(p.stat().st_size >= MIB for p in target.parent.iterdir()):
         time.sleep(0.01)
     return process
 

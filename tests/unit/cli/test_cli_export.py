@@ -57,6 +57,13 @@ def test_a_path_becomes_a_connection_of_its_directory(hyperctl, kernel, image, t
     assert "disks" not in spec_of(kernel)
 
 
+def test_a_dry_run_of_paths_makes_no_connection(hyperctl, kernel, image, tmp_path):
+    done = hyperctl("export", image, "--to", tmp_path / "out", "--dry-run", "--output", "json")
+    assert (done.status, kernel.connections, kernel.jobs) == (0, {}, {})
+    assert done.err.count("would make connections/path-") == 2
+    assert json.loads(done.out)["spec"]["target"].startswith("connections/path-out-")
+
+
 def test_the_connection_of_a_path_is_reused(hyperctl, kernel, image, tmp_path):
     hyperctl("export", image, "--to", tmp_path / "out")
     count = len(kernel.connections)

@@ -37,7 +37,43 @@ class Source:
     disks: tuple[str, ...] = ()
 
 
-def resolve_source(session: Session, text: str) -> Source:
+class PathConnections:
+    """The connections of paths. With `dry_run` none is made: those that would be are only checked by the daemon and
+    collected in `pending`."""
+
+    def __init__(self, session: Session, *, dry_run: bool = False) -> None:
+        self.session = session
+        self.pending: list[str] = []
+        self._dry_run = dry_run
+
+    def ensure(self, component: str, directory: Path, config: dict[str, object]) -> str:
+        """The name of the directory's connection. Raises AlreadyExists when another one has taken its id."""
+        connections = self.session.client.connections
+        name = f"connections/{connection_id(component, directory)}"
+        try:
+            present = connections.get(name)
+        except NotFound:
+            connections.create(
+                name.removeprefix("connections/"), component, config, display_name=str(directory)[-200:],
+                labels={AUTO_LABEL: "true"}, validate_only=self._dry_run,
+            )  # fmt: skip
+            if self._dry_run:
+                self.pending.append(name)
+            self.session.say(
+                f"{'would make' if self._dry_run else 'made'} {name} ({component}) for {directory}"
+            )
+            return name
+        if present.component != component or to_plain(present.config).get("path") != config["path"]:
+            raise AlreadyExists(
+                f"{name} exists and is not what hyperctl would make for {directory}; delete it, or make a connection "
+                "of your own and name that",
+                reason="CONNECTION_EXISTS", metadata={"name": name},
+            )  # fmt: skip
+        self.session.say(f"using {name} for {directory}")
+        return name
+
+
+def resolve_source(paths: PathConnections, text: str) -> Source:
     """The machine that SOURCE means. Raises NotFound (SOURCE_NOT_FOUND, MACHINE_NOT_FOUND)."""
     if _MACHINE.fullmatch(text):
         return Source(text)
@@ -57,11 +93,13 @@ def resolve_source(session: Session, text: str) -> Source:
             f"create ID --component provider/directory --config path={path}",
             reason="SOURCE_IS_A_DIRECTORY",
         )
-    connection = _connection_for(session, "provider/directory", path.parent, {"path": str(path.parent)})
-    return _machine_of(session, connection, path)
+    connection = paths.ensure("provider/directory", path.parent, {"path": str(path.parent)})
+    if connection in paths.pending:
+        return Source(f"{connection}/machines/… (of {path.name})")
+    return _machine_of(paths.session, connection, path)
 
 
-def resolve_target(session: Session, text: str) -> str:
+def resolve_target(paths: PathConnections, text: str) -> str:
     """The connection that TARGET means: an existing directory or anything that looks like a path, else a name."""
     path = Path(text).expanduser()
     if _CONNECTION.fullmatch(text) and not path.is_dir():
@@ -71,7 +109,7 @@ def resolve_target(session: Session, text: str) -> str:
         raise InvalidArgument(
             f"{str(path)!r} is a file; --to takes a directory or a storage connection", reason="TARGET_IS_A_FILE"
         )
-    return _connection_for(session, "storage/local", path, {"path": str(path), "create": True})
+    return paths.ensure("storage/local", path, {"path": str(path), "create": True})
 
 
 def connection_id(component: str, directory: Path) -> str:
@@ -79,24 +117,6 @@ def connection_id(component: str, directory: Path) -> str:
     digest = hashlib.sha256(f"{component}\0{directory}".encode("utf-8", "surrogateescape")).hexdigest()[:8]
     slug = re.sub(r"[^a-z0-9]+", "-", directory.name.lower()).strip("-")[:40].rstrip("-") or "root"
     return f"path-{slug}-{digest}"
-
-
-def _connection_for(session: Session, component: str, directory: Path, config: dict[str, object]) -> str:
-    name = f"connections/{connection_id(component, directory)}"
-    connections = session.client.connections
-    try:
-        connections.create(
-            name.removeprefix("connections/"), component, config,
-            display_name=str(directory)[-200:], labels={AUTO_LABEL: "true"},
-        )  # fmt: skip
-    except AlreadyExists:
-        present = connections.get(name)
-        if present.component != component or to_plain(present.config).get("path") != config["path"]:
-            raise
-        session.say(f"using {name} for {directory}")
-    else:
-        session.say(f"made {name} ({component}) for {directory}")
-    return name
 
 
 def _machine_of(session: Session, connection: str, path: Path) -> Source:

@@ -15,7 +15,8 @@ from hyperctl.commands.common import (
     mode_of,
 )  # fmt: skip
 from hyperctl.commands.submit import DetachOption, PriorityOption, RateOption, submit
-from hyperctl.endpoints import resolve_source, resolve_target
+from hyperctl.endpoints import PathConnections, resolve_source, resolve_target
+from hyperctl.output import show_value
 from hyperctl.pairs import parse_option_list
 from hyperctl.session import Session
 
@@ -53,10 +54,11 @@ def export(
 ) -> None:
     """Export a machine, and wait for it."""
     session = Session.of(context)
-    found = resolve_source(session, source)
+    paths = PathConnections(session, dry_run=dry_run)
+    found = resolve_source(paths, source)
     spec: dict[str, object] = {
         "machine": found.machine,
-        "target": resolve_target(session, target),
+        "target": resolve_target(paths, target),
         "format": target_format,
         "options": parse_option_list(option or ()),
         "compress": compress,
@@ -66,6 +68,10 @@ def export(
     disks = disk or found.disks
     if disks:
         spec["disks"] = list(disks)
+    if paths.pending:
+        session.say("nothing was made or started; the job can be checked once its connections exist. It would be:")
+        show_value({"task": "export", "spec": spec}, mode_of(session, output))
+        return
     status = submit(
         session, "export", spec, priority=priority, rate_limit=rate_limit, detach=detach, dry_run=dry_run,
         mode=mode_of(session, output),

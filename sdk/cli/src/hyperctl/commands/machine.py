@@ -30,6 +30,12 @@ def _power(machine: Machine) -> str:
     return enum_name(machine.DESCRIPTOR.fields_by_name["power_state"], machine.power_state)
 
 
+def _size(machine: Machine) -> str:
+    """Of all disks; unknown when one of them is."""
+    sizes = [disk.size_bytes for disk in machine.disks]
+    return format_bytes(-1 if any(size < 0 for size in sizes) else sum(sizes))
+
+
 COLUMNS: list[Column[Machine]] = [
     Column("NAME", lambda m: m.name),
     Column("DISPLAY NAME", lambda m: m.display_name),
@@ -37,7 +43,7 @@ COLUMNS: list[Column[Machine]] = [
     Column("CPUS", lambda m: m.cpu_count or ""),
     Column("MEMORY", lambda m: format_bytes(m.memory_bytes) if m.memory_bytes else ""),
     Column("DISKS", lambda m: len(m.disks)),
-    Column("SIZE", lambda m: format_bytes(sum(max(0, d.size_bytes) for d in m.disks))),
+    Column("SIZE", _size),
     Column("GUEST", lambda m: m.guest_os, wide=True),
     Column("PLATFORM ID", lambda m: m.platform_id, wide=True),
 ]
