@@ -156,6 +156,20 @@ def test_the_first_ctrl_c_detaches_with_a_hint(hyperctl, kernel, job):
     assert kernel.jobs[job].state == RUNNING
 
 
+def test_watching_a_list_goes_on_from_it_until_interrupted(hyperctl, kernel, job):
+    def change_and_interrupt():
+        if kernel.watching.wait(timeout=10):
+            kernel.set_state(job, RUNNING)
+            while kernel.told < 2:
+                kernel.watch_ended.wait(0.01)
+            signal.raise_signal(signal.SIGINT)
+
+    threading.Thread(target=change_and_interrupt).start()
+    done = hyperctl("job", "list", "--watch", "-o", "name")
+    assert done.status == 130
+    assert done.out == "jobs/one\njobs/one\n"
+
+
 def test_a_connection_is_created_with_typed_values(hyperctl, kernel, tmp_path):
     (tmp_path / "c.toml").write_text('path = "/a"\ndeep = {x = 1}\n')
     done = hyperctl(

@@ -111,6 +111,7 @@ class FakeKernel(
         self._changes: list[jobs_pb2.WatchJobsResponse] = []
         self._changed = threading.Condition()
         self._stopped = False
+        self.told = 0
         self.watching = threading.Event()
         self.watch_ended = threading.Event()
         self.address = ""
@@ -219,6 +220,7 @@ class FakeKernel(
         while context.is_active() and not self._stopped:
             self.watching.set()
             yield jobs_pb2.WatchJobsResponse(revision=at)
+            self.told += 1
             with self._changed:
                 self._changed.wait_for(lambda at=at: len(self._changes) > at or self._stopped, timeout=5)
                 new, at = self._changes[at:], len(self._changes)
@@ -328,4 +330,4 @@ class FakeKernel(
                 yield events_pb2.WatchEventsResponse(revision=event.revision, event=event)
 
     def GetSystemInfo(self, request, context):
-        return system_pb2.SystemInfo(version="9.9", pid=77, addresses=[self.address])
+        return system_pb2.SystemInfo(version="9.9", pid=77, last_revision=len(self._changes), addresses=[self.address])

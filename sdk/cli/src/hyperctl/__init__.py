@@ -10,7 +10,7 @@
     output       table, wide, json, yaml, name;  messages: proto messages as plain values
     progress     one line of progress;  waiting: following a job until it ends
     endpoints    what SOURCE and TARGET of an export mean
-    units        sizes, durations, rates
+    units        sizes, durations, rates;  pairs: key=value arguments and files of them
 
 Data goes to stdout, talk to stderr. Nothing here knows a format, a platform or a storage.
 """

@@ -63,9 +63,10 @@ def list_jobs(
     session = Session.of(context)
     jobs = session.client.jobs.list(filter=filter_text, order_by=order_by, page_size=min(limit or 1000, 1000))
     mode = mode_of(session, output)
+    revision = session.client.system.info().last_revision if watch else 0
     show_list(islice(jobs, limit or None), COLUMNS, mode, empty="no jobs")
     if watch:
-        for change in session.client.jobs.watch(states_only=True):
+        for change in session.client.jobs.watch(since_revision=revision, states_only=True):
             show_streamed(change.job, COLUMNS, mode)
 
 
