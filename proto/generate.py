@@ -23,6 +23,7 @@ from grpc_tools import protoc
 PROTO = Path(__file__).parent
 INCLUDE = PROTO.parent / "build" / "proto-include"
 WELL_KNOWN = Path(grpc_tools.__file__).parent / "_proto"
+BIN = Path(sys.executable).parent
 HEADER = '"""Generated from proto/ by `make proto`; do not edit."""\n'
 
 
@@ -31,6 +32,7 @@ def generate(out: Path) -> None:
     sources = sorted(str(p.relative_to(PROTO)) for p in PROTO.rglob("*.proto"))
     arguments = [
         "protoc", f"-I{PROTO}", f"-I{INCLUDE}", f"-I{WELL_KNOWN}", f"--python_out={out}", f"--grpc_python_out={out}",
+        *(f"--plugin=protoc-gen-{name}={BIN / f'protoc-gen-{name}'}" for name in ("mypy", "mypy_grpc")),
         f"--mypy_out=quiet:{out}", f"--mypy_grpc_out={out}", *sources,
     ]  # fmt: skip
     code = protoc.main(arguments)
@@ -45,7 +47,7 @@ def generate(out: Path) -> None:
     for path in sorted(out.rglob("*")):
         if path.suffix in {".py", ".pyi"}:
             text = path.read_text()
-            text = re.sub(r"^from buf\.validate import", "from hypersdk.api.buf.validate import", text, flags=re.M)
+            text = re.sub(r"(?m)^from buf\.validate import", "from hypersdk.api.buf.validate import", text)
             path.write_text(text)
     for folder in sorted({p.parent for p in out.rglob("*.py")}):
         while folder != out / "hypersdk":

@@ -20,8 +20,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sample_disk
+from hypersdk.api.jobs.v1.jobs_pb2 import Job
+from hypersdk.client import Client
 
 BIN = Path(sys.executable).parent
 MIB = 1 << 20
@@ -31,14 +34,16 @@ def say(text: str) -> None:
     print(f"\n\033[1m{text}\033[0m" if sys.stdout.isatty() else f"\n{text}", flush=True)
 
 
-def hyperctl(*arguments: str, quiet: bool = False) -> str:
-    """Run a command as a user would; its talk and progress go to the terminal, its data is returned (and shown)."""
+def hyperctl(*arguments: str, quiet: bool = False, show: bool = True) -> str:
+    """Run a command as a user would; its talk and progress go to the terminal, its data is returned, and shown
+    unless told
+    otherwise."""
     if not quiet:
         print(f"$ hyperctl {shlex.join(arguments)}", flush=True)
     done = subprocess.run([BIN / "hyperctl", *arguments], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         raise SystemExit(f"hyperctl {shlex.join(arguments)}: exit status {done.returncode}\n{done.stdout}")
-    if not quiet:
+    if show and not quiet:
         print(done.stdout, end="", flush=True)
     return done.stdout
 
@@ -80,6 +85,28 @@ def left_processes(folder: Path) -> list[str]:
     return found
 
 
+def export(machine: str) -> dict[str, Any]:
+    """Export the machine and wait; on a terminal hyperctl draws the bar, elsewhere we print a line per tenth."""
+    command = ["export", machine, "--to", "exports", "--format", "qcow2", "--rate-limit", "48MiB"]
+    if sys.stderr.isatty():
+        return json.loads(hyperctl(*command, "--output", "json", show=False))
+    name = hyperctl(*command, "--detach").strip()
+    shown = -1
+
+    def draw(job: Job) -> None:
+        nonlocal shown
+        done, total = job.progress.bytes_done, job.progress.bytes_total
+        tenth = 10 * done // total if total > 0 else 0
+        if tenth > shown:
+            shown = tenth
+            rate = job.progress.rate_bytes / MIB
+            print(f"  {'#' * tenth:10} {done / MIB:5.0f}/{total / MIB:.0f} MiB {rate:6.1f} MiB/s  {job.progress.phase}")
+
+    with Client() as client:
+        client.jobs.wait(name, on_progress=draw)
+    return json.loads(hyperctl("job", "get", name, "-o", "json", quiet=True))
+
+
 def tree(folder: Path) -> list[tuple[str, int, int]]:
     """(name, size, bytes on disk) of the files below a folder."""
     files = sorted(p for p in folder.rglob("*") if p.is_file())
@@ -92,9 +119,9 @@ def run(folder: Path) -> None:
     backups.mkdir()
     started = time.monotonic()
 
-    say("1. A real disk: MBR, ext4, 64 MiB of files; and a VMDK of it, as a hypervisor keeps it")
+    say("1. A real disk: MBR, ext4, 128 MiB of files; and a VMDK of it, as a hypervisor keeps it")
     raw = folder / "sample.img"
-    sample_disk.build(raw, 256 * MIB, 64 * MIB)
+    sample_disk.build(raw, 384 * MIB, 128 * MIB)
     hyperctl("image", "convert", "-O", "vmdk", str(raw), str(platform / "web01.vmdk"))
     raw_sha = sample_disk.sha256(raw)
 
@@ -108,15 +135,16 @@ def run(folder: Path) -> None:
         hyperctl("connection", "create", "lab", "--component", "provider/directory", "--config", f"path={platform}")
         hyperctl("connection", "create", "exports", "--component", "storage/local", "--config", f"path={backups}")
         hyperctl("machine", "list", "lab")
+        machine = hyperctl("machine", "list", "lab", "-o", "name", quiet=True).strip()
 
-        say("4. Export it to QCOW2, through a job in a process of its own")
-        job = json.loads(hyperctl("export", "lab/web01", "--to", "exports", "--format", "qcow2", "--output", "json"))
+        say("4. Export it to QCOW2, through a job in a process of its own (held to 48 MiB/s, so that you can watch it)")
+        job = export(machine)
+        hyperctl("job", "get", job["name"])
         hyperctl("event", "list", "--filter", f'subject = "{job["name"]}"')
 
         say("5. Is it right? Compared with the original, and converted on")
-        manifest_path = backups / job["result"]["manifest"]
-        manifest = json.loads(manifest_path.read_text())
-        (disk,) = manifest["disks"]
+        manifest = json.loads((backups / job["result"]["manifest"]).read_text())
+        (disk,) = manifest["files"]
         exported = backups / disk["key"]
         hyperctl("image", "check", str(exported))
         hyperctl("image", "compare", str(raw), str(exported))

@@ -107,7 +107,8 @@ class SystemService(Service):
         )
 
     async def _counts(self) -> tuple[dict[str, int], int]:
-        """Jobs by state, and connections. Nothing of it changes without an event, so they are counted once a revision: a
+        """Jobs by state, and connections. Nothing of it changes without an event, so they are counted once a
+        revision: a
         poller costs no scan of 100,000 jobs."""
         revision, counts, connections = self._counted
         if revision != self._store.last_revision:

@@ -39,7 +39,8 @@ class MachineDisk:
     size_bytes     virtual size; -1 when unknown without opening it
     format         how the platform stores it ("qcow2"); empty when it is no image file
     platform_id    the platform's own name of it (a path, a UUID), for people and for `open_source`
-    details        `content_version`, where given, differs whenever the content may have changed: an interrupted copy goes
+    details        `content_version`, where given, differs whenever the content may have changed: an interrupted copy
+    goes
                    on only under the same one
     """
 

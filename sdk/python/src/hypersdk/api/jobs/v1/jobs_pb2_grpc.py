@@ -131,7 +131,7 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetryJob(self, request, context):
-        """Queues a failed or cancelled job again; it goes on from its checkpoint.
+        """Queues a failed or cancelled job again. It starts afresh: what its attempts acquired was released at its end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,7 @@ class JobServiceStub:
     """Holds a queued job, or stops a running one between two pieces of work; its runner stays."""
     ResumeJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ResumeJobRequest, _jobs_pb2.Job]
     RetryJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.RetryJobRequest, _jobs_pb2.Job]
-    """Queues a failed or cancelled job again; it goes on from its checkpoint."""
+    """Queues a failed or cancelled job again. It starts afresh: what its attempts acquired was released at its end."""
     WatchJobs: _grpc.UnaryStreamMultiCallable[_jobs_pb2.WatchJobsRequest, _jobs_pb2.WatchJobsResponse]
     """Streams every state change since a revision, and progress as it happens."""
     ListAttempts: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ListAttemptsRequest, _jobs_pb2.ListAttemptsResponse]
@@ -65,7 +65,7 @@ class JobServiceAsyncStub(JobServiceStub):
     """Holds a queued job, or stops a running one between two pieces of work; its runner stays."""
     ResumeJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ResumeJobRequest, _jobs_pb2.Job]  # type: ignore[assignment]
     RetryJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.RetryJobRequest, _jobs_pb2.Job]  # type: ignore[assignment]
-    """Queues a failed or cancelled job again; it goes on from its checkpoint."""
+    """Queues a failed or cancelled job again. It starts afresh: what its attempts acquired was released at its end."""
     WatchJobs: _aio.UnaryStreamMultiCallable[_jobs_pb2.WatchJobsRequest, _jobs_pb2.WatchJobsResponse]  # type: ignore[assignment]
     """Streams every state change since a revision, and progress as it happens."""
     ListAttempts: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ListAttemptsRequest, _jobs_pb2.ListAttemptsResponse]  # type: ignore[assignment]
@@ -126,7 +126,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _jobs_pb2.RetryJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.Job, _abc.Awaitable[_jobs_pb2.Job]]:
-        """Queues a failed or cancelled job again; it goes on from its checkpoint."""
+        """Queues a failed or cancelled job again. It starts afresh: what its attempts acquired was released at its end."""
 
     @_abc_1.abstractmethod
     def WatchJobs(
