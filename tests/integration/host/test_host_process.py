@@ -14,6 +14,7 @@ from hypersdk.errors import (
     Unavailable,
     Unsupported,
 )
+from hypersdk.wire.frames import encode
 
 TASK = """
 import os, sys, time
@@ -172,9 +173,10 @@ def test_a_plugin_that_ends_the_process_ends_the_connection(ready):
 
 
 def hang(host, count):
-    """`count` calls that never return."""
-    for _ in range(count):
-        threading.Thread(target=_swallow, args=(lambda: plan(host, "hang"),), daemon=True).start()
+    """`count` calls that never return, sent before whatever is sent next."""
+    params = {"component": "task/t", "method": "Plan", "request": {"spec": {"do": "hang"}}, "connection": None}
+    for number in range(count):
+        host.peer._send(encode({"jsonrpc": "2.0", "id": 1000 + number, "method": "call", "params": params}))
 
 
 def _swallow(call):
@@ -194,16 +196,16 @@ def test_ping_and_other_calls_are_answered_while_calls_hang(ready):
 def test_a_cancelled_call_that_has_not_begun_is_answered_as_cancelled(ready):
     hang(ready, 16)
     outcome = []
-    params = {"component": "task/t", "method": "Plan", "request": {"spec": {}}, "connection": None}
-
-    def ask():
-        outcome.append(_swallow(lambda: ready.peer.request("call", params, TIMEOUT_S)))
-
-    waiting = threading.Thread(target=ask)
+    waiting = threading.Thread(target=lambda: outcome.append(_swallow(lambda: plan(ready, "x"))))
     waiting.start()
-    _wait(lambda: len(ready.peer._pending) == 17)
-    newest = max(ready.peer._pending)
-    ready.peer.notify("cancel", {"id": newest})
+
+    def cancelled():
+        # Again and again, for the first may overtake the request.
+        for request_id in list(ready.peer._pending):
+            ready.peer.notify("cancel", {"id": request_id})
+        return outcome
+
+    _wait(cancelled)
     waiting.join(TIMEOUT_S)
     assert isinstance(outcome[0], Cancelled)
 

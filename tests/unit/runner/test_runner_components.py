@@ -187,7 +187,12 @@ def test_a_format_that_cannot_be_imported_does_not_hide_the_others(granted, tmp_
 
 @pytest.mark.parametrize(
     ("content", "by"),
-    [(b"MAGIC" + bytes(600), "magic"), (bytes(9000) + b"MAGIC", "magic"), (b"plain", "raw"), (b"", "raw")],
+    [
+        (b"MAGIC" + bytes(600), "magic"),
+        (bytes(9000) + b"MAGIC", "magic"),
+        (b"plain", "raw"),
+        (b"", "raw"),
+    ],
 )
 def test_an_image_of_no_named_format_is_opened_by_who_claims_it_most(tmp_path, content, by):
     path = tmp_path / "image"

@@ -9,6 +9,11 @@ from collections.abc import Callable
 BURST_S = 0.2
 """Seconds of unused bandwidth that may be made up for; more would let a resumed job swamp the link."""
 
+_SHORTEST_WAIT_S = 0.001
+"""Below it, waiting would be spinning, and rounding could keep a counter from ever moving."""
+_LONGEST_WAIT_S = 3600.0
+"""Above it, a wait may be too long for the platform's clock; it is waited for again."""
+
 
 class TokenBucket:
     """Grants bytes in order of asking at `rate` bytes a second; 0 is no limit. Thread-safe.
@@ -33,7 +38,7 @@ class TokenBucket:
             self._asked += nbytes
             mine = self._asked
             while (wait_s := self._wait_s(mine)) > 0:
-                self._changed.wait(wait_s)
+                self._changed.wait(min(max(wait_s, _SHORTEST_WAIT_S), _LONGEST_WAIT_S))
                 self._advance()
 
     def set_rate(self, rate: int) -> None:
