@@ -147,7 +147,7 @@ def test_a_killed_export_goes_on_from_its_checkpoint(make_context, storage, tmp_
 
 
 def test_a_kill_at_any_moment_leads_to_one_true_export_and_no_leftover(make_context, storage, tmp_path, often):
-    for kill_at in range(1, 60, 3):
+    for kill_at in range(1, 60, 7):
         context = make_context()
         context.kill_after_checks = kill_at
         try:
@@ -214,6 +214,21 @@ def test_a_source_that_changed_between_attempts_is_copied_from_the_start(
     ExportTask().run(last)
     check_export(storage, tmp_path, changed)
     assert last.unreleased() == set()
+
+
+def test_a_source_that_changes_while_it_is_copied_is_not_committed(make_context, storage, platform):
+    context = make_context()
+    context.on_check = lambda: os.utime(platform / "web.raw", ns=(1, 1))
+    with pytest.raises(FailedPrecondition) as caught:
+        ExportTask().run(context)
+    assert caught.value.reason == "SOURCE_CHANGED"
+    assert keys(storage) == []
+    assert context.unreleased() == set()
+
+
+def test_an_image_that_notes_its_own_name_notes_the_final_one(make_context, storage):
+    ExportTask().run(make_context(format="vmdk"))
+    assert b'SPARSE "disk-0.vmdk"' in storage.read_range("exports/web/disk-0.vmdk", 0, 20 * 512)
 
 
 def test_a_cancelled_export_leaves_nothing(make_context, storage):

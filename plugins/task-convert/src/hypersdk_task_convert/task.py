@@ -51,6 +51,7 @@ class ConvertTask(Task):
                         digest_path=context.scratch_dir / "target.digest",
                         save=lambda state: _save(context, saved, source=identity, transfer=state),
                         report=lambda stage, progress: context.progress(_progress(stage, progress)),
+                        final_name=spec.target_path.name,
                         options=options,
                         saved=earlier,
                         threads=spec.threads,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from hypersdk.data.imagefile import ImageFile
 from hypersdk.data.pipeline import CopyProgress
 from hypersdk.data.transfer import ImageFacts, ImageTransfer, Stage
-from hypersdk.errors import DataLoss, HyperError, NotFound
+from hypersdk.errors import DataLoss, FailedPrecondition, HyperError, NotFound
 from hypersdk.plugin import ImageFormat, MachineDisk, ObjectInfo, TaskContext
 
 from hypersdk_task_export.progress import ExportProgress
@@ -170,14 +170,27 @@ class DiskExport:
                 digest_path=job.context.scratch_dir / f"{self._disk.id}.digest",
                 save=lambda state: self._save("transfer", transfer=state, **where),
                 report=self._report,
+                final_name=self._key.rpartition("/")[2],
                 options=job.options,
                 saved=saved.get("transfer"),
                 threads=job.spec.threads,
             )  # fmt: skip
             facts = transfer.run()
+        self._must_be_unchanged()
         self._seconds.update(transfer.seconds)
         self._save("publish", facts=facts.to_json(), **where)
         return facts
+
+    def _must_be_unchanged(self) -> None:
+        """A platform that cannot freeze a disk can at least tell that somebody wrote to it."""
+        machine = self._job.context.provider(self._job.spec.connection).machine(self._job.spec.machine_id)
+        now = next((d.details.get("content_version", "") for d in machine.disks if d.id == self._disk.id), None)
+        if now != self._version:
+            raise FailedPrecondition(
+                f"disk {self._disk.id!r} changed while it was copied, so the copy would be torn; shut the "
+                "machine down or take a copy of its disks, then export again",
+                reason="SOURCE_CHANGED", metadata={"disk": self._disk.id},
+            )  # fmt: skip
 
     def _forgetting(self) -> _Forgetting:
         return _Forgetting(self._job.state, self._disk.id)

@@ -32,7 +32,8 @@ Save = Callable[[dict[str, Any]], None]
 
 CHECKPOINT_BYTES = 16 << 20
 """With CHECKPOINT_SECONDS: a fast copy is saved every 5 s, one at 1 MB/s every 16 s, an idle one never."""
-"""With the seconds below: a fast transfer syncs every five seconds, a slow one after at least so much work."""
+"""With the seconds below: a fast transfer syncs every five seconds, a slow one after at least so much
+work."""
 CHECKPOINT_SECONDS = 5.0
 
 
@@ -70,10 +71,12 @@ class ImageFacts:
 class ImageTransfer:
     """Its life: made, `run` once on one thread, thrown away.
 
-    file          open for writing, the caller's; its content counts only with a `saved` state digest_path
-    where the digest's state is kept between attempts: 33 bytes for each 4 MiB of data, too much for a
-    checkpoint of the largest disks saved         what `save` was last given by an earlier attempt for this
-    source and file; None: from the start
+    file         open for writing, the caller's; its content counts only with a `saved` state
+    digest_path  where the digest's state is kept between attempts: 33 bytes for each 4 MiB of data, too much
+                 for a checkpoint of the largest disks
+    final_name   what the file will be called; formats that note their file's name in it (VMDK) note this one
+    saved        what `save` was last given by an earlier attempt for this source and file; None: from the
+                 start
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class ImageTransfer:
         digest_path: Path,
         save: Save,
         report: Report,
+        final_name: str = "",
         options: Mapping[str, str] | None = None,
         saved: Mapping[str, Any] | None = None,
         threads: int = 0,
@@ -95,7 +99,10 @@ class ImageTransfer:
         self.bytes_read = 0
         self.bytes_written = 0
         self._source = source
+        self._path = file.path
         self._file = file
+        if final_name:
+            file.path = file.path.with_name(final_name)
         self._format = image_format
         self._context = context
         self._digest_path = digest_path
@@ -182,7 +189,7 @@ class ImageTransfer:
             os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         size = self._source.size
         found = read_back(
-            self._file.path, self._format, size,
+            self._path, self._format, size,
             threads=self._threads,
             check=self._context.check,
             progress=lambda at, read: self._report("verify", CopyProgress(at, size, read, 0)),

@@ -22,10 +22,10 @@ _ID = re.compile(r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$")
 
 
 class ProviderContract:
-    """Subclass it and give:
+    """Subclass it and give two fixtures:
 
-    provider            fixture: a configured Provider whose platform has at least three machines, one with
-    a disk exportable          fixture: (machine id, disk id, content as bytes) of a small disk
+    provider     a configured Provider whose platform has at least three machines, one of them with a disk
+    exportable   (machine id, disk id, content as bytes) of a small disk
     """
 
     @pytest.fixture
