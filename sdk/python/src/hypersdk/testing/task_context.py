@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from hypersdk.data.images import FormatRegistry, open_image
 from hypersdk.data.source import BlockSource
-from hypersdk.errors import Cancelled, NotFound
+from hypersdk.errors import Cancelled, HyperError, NotFound
 from hypersdk.plugin import ImageFormat, Progress, Provider, Storage, TaskContext
 
 T = TypeVar("T")
@@ -105,7 +105,13 @@ class LocalTaskContext(TaskContext):
         return self._registry.get(name)
 
     def image_formats(self) -> Sequence[ImageFormat]:
-        return [self._registry.get(name) for name in self._registry.names()]
+        found = []
+        for name in self._registry.names():
+            try:
+                found.append(self._registry.get(name))
+            except HyperError as exc:  # as in a runner, one broken plugin does not hide the others
+                self.log("format_skipped", "warning", format=name, error=exc.message)
+        return found
 
     def open_image(self, path: Path, format_name: str = "", options: Mapping[str, str] | None = None) -> BlockSource:
         return open_image(path, registry=self._registry, format_name=format_name, options=options)
