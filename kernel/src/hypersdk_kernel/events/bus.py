@@ -174,7 +174,7 @@ class Subscription:
         oldest, page = await self._log.read(
             lambda conn: (event_rows.bounds(conn)[0], event_rows.page(conn, after, PAGE))
         )
-        if after < oldest - 1:
+        if 0 < after < oldest - 1:  # 0: an empty log, whose first revision need not be 1
             raise _gone(f"events after revision {after} are no longer kept; the oldest is {oldest}")
         accepts = self._accepts
         self._queue.extend(event for event in page if accepts is None or accepts(event))

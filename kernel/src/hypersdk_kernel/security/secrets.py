@@ -58,19 +58,26 @@ def _resolve(reference: str, field: str, environ: Mapping[str, str]) -> str:
             raise _unavailable(field, reference, "is not set in the daemon's environment")
         return environ[place]
     try:
-        fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        data = _read(place)
     except OSError as exc:
         raise _unavailable(field, reference, f"cannot be read: {exc.strerror}") from exc
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise _unavailable(field, reference, "is not a plain file")
-        data = file.read(MAX_SECRET_BYTES + 1)
+    if data is None:
+        raise _unavailable(field, reference, "is not a plain file")
     if len(data) > MAX_SECRET_BYTES:
         raise _unavailable(field, reference, f"is larger than {MAX_SECRET_BYTES} bytes")
     try:
         return data.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
         raise _unavailable(field, reference, "is not UTF-8 text") from None
+
+
+def _read(path: str) -> bytes | None:
+    """Up to one byte more than a secret may have; None of what is no plain file, whose reading could wait for ever."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        return os.read(fd, MAX_SECRET_BYTES + 1) if stat.S_ISREG(os.fstat(fd).st_mode) else None
+    finally:
+        os.close(fd)
 
 
 def _unavailable(field: str, reference: str, why: str) -> FailedPrecondition:

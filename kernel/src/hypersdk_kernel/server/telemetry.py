@@ -14,8 +14,9 @@ import structlog
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-def configure(level: str, format_: str, stream: TextIO = sys.stderr) -> None:
-    """Once, before anything logs. `format_`: auto, json or console."""
+def configure(level: str, format_: str, stream: TextIO | None = None) -> None:
+    """Once, before anything logs. `format_`: auto, json or console. `stream`: standard error if None."""
+    stream = stream or sys.stderr
     console = format_ == "console" or (format_ == "auto" and stream.isatty())
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
