@@ -1,6 +1,7 @@
 """`python -m tests.bench [GLOB]`: run the cases whose names match, print a table, write build/bench/<group>.json.
 
-A group's file keeps the rows of cases that did not run this time. Exit status 1 only when a case could not be measured.
+A group's file keeps the rows of cases that did not run this time. Exit status 1 only when a case could not be
+measured.
 """
 
 from __future__ import annotations
