@@ -232,3 +232,21 @@ async def test_a_request_that_does_not_fit_a_frame_is_refused_before_it_is_sent(
     task = asyncio.create_task(peer.request("small", {}, 5))
     await other.send({"id": json.loads(json.dumps(await other.receive()))["id"], "result": None})
     assert await task is None
+
+
+async def test_a_waiter_for_the_end_that_is_cancelled_leaves_a_peer_that_still_ends_properly():
+    """Cancelling `await peer.closed` cancels the future; a peer that took that for its own end spun on a dead socket."""
+    import asyncio
+    import socket
+
+    from hypersdk_kernel.hosting.peer import Peer
+
+    ours, theirs = socket.socketpair()
+    peer = Peer(ours, lambda _method, _params: None)
+    waiter = asyncio.ensure_future(peer.closed)
+    await asyncio.sleep(0)
+    waiter.cancel()
+    theirs.close()
+    async with asyncio.timeout(5):
+        while ours.fileno() != -1:
+            await asyncio.sleep(0.01)

@@ -208,7 +208,7 @@ class Runner:
                 answer = await peer.request("attach", {"after_seq": self._seq}, 30.0)
                 self._attached(answer)
                 delay = 0.05
-                await peer.closed
+                await asyncio.shield(peer.closed)  # cancelling us must not cancel what others wait for
             except HyperError as exc:
                 log.info("runner_attach_failed", job=self.job_id, attempt=self.number, reason=exc.reason)
                 await asyncio.sleep(delay)

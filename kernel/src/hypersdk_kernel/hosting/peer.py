@@ -73,6 +73,7 @@ class Peer:
         self._abandoned: dict[int, Callable[[], None]] = {}
         self._next_id = 1
         self._backlog = bytearray()
+        self._open = True
         self.failure: HyperError | None = None
         self.closed: asyncio.Future[None] = self._loop.create_future()
         self._loop.add_reader(self._fd, self._on_readable)
@@ -88,7 +89,7 @@ class Peer:
                   up
         """
         try:
-            if self.closed.done():
+            if not self._open:
                 raise PeerGone(f"the connection was closed before {method} could be sent", sent=False)
             request_id = self._next_id
             self._next_id += 1
@@ -115,7 +116,7 @@ class Peer:
     def notify(self, method: str, params: dict[str, Any]) -> None:
         """Tell the peer; no answer. Lost when the connection is closed or the peer has long stopped
         reading."""
-        if self.closed.done():
+        if not self._open:
             return
         frame = encode({"jsonrpc": "2.0", "method": method, "params": params})
         try:
@@ -125,8 +126,9 @@ class Peer:
 
     def close(self) -> None:
         """End the connection. Idempotent."""
-        if self.closed.done():
+        if not self._open:  # not `closed`: whoever awaits that future may cancel it
             return
+        self._open = False
         self._loop.remove_reader(self._fd)
         self._loop.remove_writer(self._fd)
         self._sock.close()
@@ -138,7 +140,8 @@ class Peer:
         abandoned, self._abandoned = self._abandoned, {}
         for on_ended in abandoned.values():
             on_ended()
-        self.closed.set_result(None)
+        if not self.closed.done():
+            self.closed.set_result(None)
 
     @staticmethod
     def _expire(answer: asyncio.Future[Any], method: str, timeout_s: float) -> None:
@@ -194,7 +197,7 @@ class Peer:
         try:
             for message in self._decoder.feed(data):
                 self._dispatch(message)
-                if self.closed.done():
+                if not self._open:
                     return
         except HyperError as exc:
             self.failure = exc

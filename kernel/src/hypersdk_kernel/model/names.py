@@ -40,4 +40,9 @@ def connection_of(name: str, field: str = "name") -> str:
 
 def new_id(prefix: str) -> str:
     """A fresh id, `{prefix}-` and 12 random characters (62 bits): unguessable is not needed, unique is."""
-    return f"{prefix}-" + "".join(secrets.choice(_ALPHABET) for _ in range(12))
+    number = secrets.randbits(62)
+    digits = ""
+    for _ in range(12):
+        number, digit = divmod(number, len(_ALPHABET))
+        digits += _ALPHABET[digit]
+    return f"{prefix}-{digits}"
