@@ -20,7 +20,7 @@ $(STAMP): requirements.lock $(addsuffix /pyproject.toml,$(PROJECTS))
 	@test -x $(BIN)/python || $(PY) -m venv $(VENV)
 	@awk '/^[A-Za-z]/{keep=/^uv==/} keep' requirements.lock > $(VENV)/uv.lock
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
-	@$(BIN)/uv pip sync -q --python $(BIN)/python --require-hashes requirements.lock
+	@$(BIN)/uv pip sync -q --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation $(foreach p,$(PROJECTS),-e ./$(p))
 	@$(BIN)/python -m compileall -q kernel/src sdk/python/src sdk/cli/src $(wildcard plugins/*/src)
 	@touch $@

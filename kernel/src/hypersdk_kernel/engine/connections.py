@@ -166,6 +166,8 @@ class Connections:
     async def components(self, ids: Iterable[str]) -> dict[str, str]:
         """id → component of those that exist."""
         wanted = list(ids)
+        if not wanted:
+            return {}
         found = self._store.read_now(lambda conn: [rows.get(conn, i) for i in wanted])
         return {c.id: c.component for c in found if c is not None}
 
