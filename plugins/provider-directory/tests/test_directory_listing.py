@@ -6,10 +6,11 @@ import time
 from dataclasses import asdict
 
 import pytest
+from hypersdk.data.ovf.names import printable
 from hypersdk.errors import FailedPrecondition, InvalidArgument, PermissionDenied
 from hypersdk.testing import LocalTaskContext
 from hypersdk_provider_directory import DirectoryProvider
-from hypersdk_provider_directory.names import ID, printable, resource_id
+from hypersdk_provider_directory.names import ID, resource_id
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

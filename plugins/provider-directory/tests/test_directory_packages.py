@@ -5,9 +5,11 @@ import tarfile
 import tracemalloc
 
 import pytest
+from hypersdk.data.ovf import descriptor as ovf
+from hypersdk.data.ovf import xml
 from hypersdk.errors import HyperError, MalformedImage, NotFound, PermissionDenied, Unsupported
 from hypersdk.testing import LocalTaskContext
-from hypersdk_provider_directory import DirectoryProvider, ovf, xml
+from hypersdk_provider_directory import DirectoryProvider
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

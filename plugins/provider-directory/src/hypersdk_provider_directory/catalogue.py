@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+from hypersdk.data.ovf.names import printable
 from hypersdk.errors import FailedPrecondition, HyperError, PermissionDenied, from_exception
 
-from hypersdk_provider_directory.names import printable, resource_id
+from hypersdk_provider_directory.names import resource_id
 from hypersdk_provider_directory.package import Package, read_package
 
 IMAGE_FORMATS = {

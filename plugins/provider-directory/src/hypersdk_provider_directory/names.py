@@ -1,4 +1,4 @@
-"""File names, which may be any bytes, as resource ids, as text for people, and as page tokens.
+"""File names, which may be any bytes, as resource ids and as page tokens (as text for people: hypersdk.data.ovf.names).
 
 An id depends on the file's name alone, so it stays the same whatever other files come and go. Where turning
 the name into an id lost something, a hash of the exact name follows, so two names never share an id.
@@ -36,12 +36,6 @@ def resource_id(name: str, suffix: str = "") -> str:
     return f"{slug[:room].rstrip('-')}{tail}-{digest}"
 
 
-def printable(name: str) -> str:
-    """The name for people and JSON: what is not printable (control and bidirectional marks, bytes that are no
-    UTF-8) is written as an escape, a backslash as two, so no two names look the same."""
-    return "".join(_escape(c) for c in name)
-
-
 def page_token(last_name: str) -> str:
     return base64.urlsafe_b64encode(_PAGE_MARK + os.fsencode(last_name)).decode()
 
@@ -62,14 +56,3 @@ def parse_page_token(token: str) -> bytes:
             violations=(FieldViolation("page_token", "must come from the answer to the same list request"),),
         )
     return raw.removeprefix(_PAGE_MARK)
-
-
-def _escape(char: str) -> str:
-    code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"\\x{code - 0xDC00:02x}"
-    if char == "\\":
-        return "\\\\"
-    if char.isprintable():
-        return char
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

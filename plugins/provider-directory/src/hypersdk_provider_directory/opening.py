@@ -10,12 +10,12 @@ from typing import Any
 
 from hypersdk.data.extent import Extent, ExtentKind
 from hypersdk.data.imagefile import ImageFile
+from hypersdk.data.ovf.names import printable
 from hypersdk.data.source import BlockSource
 from hypersdk.errors import InvalidArgument, OutOfRange
 from hypersdk.plugin import TaskContext
 from hypersdk.plugin.image_format import PROBE_BYTES
 
-from hypersdk_provider_directory.names import printable
 from hypersdk_provider_directory.package import Window
 
 _TAIL_BYTES = 512

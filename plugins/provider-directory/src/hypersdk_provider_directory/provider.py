@@ -14,13 +14,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hypersdk.data.ovf.descriptor import OvfDisk
+from hypersdk.data.ovf.names import printable
 from hypersdk.errors import FieldViolation, HyperError, InvalidArgument, NotFound, from_exception
 from hypersdk.plugin import Health, Machine, MachineDisk, Page, Provider, TaskContext
 
 from hypersdk_provider_directory.catalogue import IMAGE_FORMATS, PACKAGES, Catalogue, Entry
 from hypersdk_provider_directory.names import page_token as make_page_token
-from hypersdk_provider_directory.names import parse_page_token, printable, resource_id
-from hypersdk_provider_directory.ovf import OvfDisk
+from hypersdk_provider_directory.names import parse_page_token, resource_id
 from hypersdk_provider_directory.package import Package, Window
 
 if TYPE_CHECKING:

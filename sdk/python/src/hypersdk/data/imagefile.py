@@ -8,6 +8,7 @@ URL.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -35,6 +36,7 @@ class ImageFile:
         self._fd = fd
         self._length = length
         self._siblings: list[ImageFile] = []
+        self._is_part = length is not None
 
     @classmethod
     def open(
@@ -59,6 +61,19 @@ class ImageFile:
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (0 if resume else os.O_CREAT | os.O_EXCL)
         fd = os.open(path, flags, 0o600)
         return cls(fd, Path(path), writable=True)
+
+    def window(self, start: int, length: int | None = None, *, name: str = "") -> ImageFile:
+        """A part of this file as one of its own, with a descriptor of its own, writable as this is. `name`: what the
+        part is called, in messages and by formats that note their file's name. It may name no other files. Raises
+        MalformedImage (IMAGE_TRUNCATED) for a part that is not inside."""
+        if length is not None:
+            self._check(start, length, "part of the file")
+        path = self.path.with_name(name) if name else self.path
+        fd = fcntl.fcntl(self._fd, fcntl.F_DUPFD_CLOEXEC, 0)
+        part = ImageFile(fd, path, base=self.base + start, length=length, writable=self.writable)
+        part.durable = self.durable
+        part._is_part = True
+        return part
 
     @property
     def size(self) -> int:
@@ -113,9 +128,11 @@ class ImageFile:
 
     def open_sibling(self, name: str, *, structure: str = "extent") -> ImageFile:
         """Open another file that this image names, by the rule in the module's docstring. It is closed with
-        this one. Raises PermissionDenied (REFERENCE_REFUSED) for any name that is not plain, NotFound."""
+        this one. Raises PermissionDenied (REFERENCE_REFUSED) for any name that is not plain, and for any name at all
+        when this is a part of a file, such as a member of an archive, which has no directory; NotFound."""
         if (
-            not name
+            self._is_part
+            or not name
             or len(name.encode("utf-8", "surrogateescape")) > _MAX_NAME
             or name in {".", ".."}
             or any(c in name for c in "/\\\0")

@@ -15,11 +15,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from hypersdk.data.ovf.xml import Element, parse
 from hypersdk.errors import MalformedImage, Unsupported
 from hypersdk.plugin import Nic
 from hypersdk.plugin.provider import Firmware
-
-from hypersdk_provider_directory.xml import Element, parse
 
 _CPU, _MEMORY, _ETHERNET, _DISK = "3", "4", "10", "17"
 _BUSES = {"5": "ide", "6": "scsi", "20": "sata"}
@@ -38,12 +37,13 @@ _MAX_BYTES = 1 << 62
 @dataclass(frozen=True, slots=True)
 class FileReference:
     """`href` as it stands in References, not yet judged. `compression`: "" or "gzip"; `chunk_bytes` > 0:
-    split."""
+    split; `size_bytes` 0: not told."""
 
     id: str
     href: str
     compression: str = ""
     chunk_bytes: int = 0
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,9 @@ def _files(envelope: Element, what: str) -> dict[str, FileReference]:
             raise _malformed(what, f"References has a File without id or href, or {key[:40]!r} twice")
         compression = attributes.get("compression", "")
         out[key] = FileReference(
-            key, href, "" if compression == "identity" else compression, _number(attributes.get("chunkSize", ""))
-        )
+            key, href, "" if compression == "identity" else compression,
+            _number(attributes.get("chunkSize", "")), _number(attributes.get("size", "")),
+        )  # fmt: skip
     return out
 
 

@@ -69,15 +69,15 @@ class _Builder:
         try:
             self._parser.Parse(data, True)
         except (expat.ExpatError, ValueError, LookupError) as exc:  # the last two: an encoding nobody knows
-            raise self._error(str(exc), "OVF_MALFORMED") from exc
+            raise self._error(str(exc), reason="OVF_MALFORMED") from exc
         if self._root is None:
-            self._fail("has no element", "OVF_MALFORMED")
+            self._fail("has no element", reason="OVF_MALFORMED")
         return self._root
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         self._count += 1
         if self._count > _MAX_ELEMENTS or len(self._stack) >= _MAX_DEPTH:
-            self._fail(f"has more than {_MAX_ELEMENTS} elements or {_MAX_DEPTH} levels", "OVF_TOO_LARGE")
+            self._fail(f"has more than {_MAX_ELEMENTS} elements or {_MAX_DEPTH} levels", reason="OVF_TOO_LARGE")
         element = Element(_local(tag), {_local(name): value for name, value in attributes.items()})
         if self._stack:
             self._stack[-1].children.append(element)
@@ -92,12 +92,12 @@ class _Builder:
         self._stack[-1].text += text
 
     def _doctype(self, *_: object) -> None:
-        self._fail("has a document type declaration; they are refused, because entities are", "OVF_DTD_REFUSED")
+        self._fail("has a document type declaration; they are refused, because entities are", reason="OVF_DTD_REFUSED")
 
-    def _fail(self, problem: str, reason: str) -> NoReturn:
-        raise self._error(problem, reason)
+    def _fail(self, problem: str, *, reason: str) -> NoReturn:
+        raise self._error(problem, reason=reason)
 
-    def _error(self, problem: str, reason: str) -> MalformedImage:
+    def _error(self, problem: str, *, reason: str) -> MalformedImage:
         return MalformedImage(
             f"{self._what}: {problem}", structure="OVF descriptor", offset=self._parser.CurrentByteIndex, reason=reason
         )
