@@ -32,15 +32,16 @@ class Daemon:
         return (self.folder / "hypersdkd.log").read_text(errors="replace")
 
     def start(self, timeout_s: float = 20.0) -> Daemon:
-        socket = self.state / "hypersdkd.sock"
-        socket.unlink(missing_ok=True)
+        ready = [self.state / "hypersdkd.sock", self.state / "address"]
+        for path in ready:
+            path.unlink(missing_ok=True)
         with (self.folder / "hypersdkd.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [BIN / "hypersdkd", "--state-dir", self.state, "--log-level", "debug", *self.flags],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environ,
             )  # fmt: skip
         deadline = time.monotonic() + timeout_s
-        while not socket.exists():
+        while not all(path.exists() for path in ready):
             assert self.process.poll() is None, f"hypersdkd ended with {self.process.returncode}:\n{self.log[-4000:]}"
             assert time.monotonic() < deadline, f"hypersdkd did not start:\n{self.log[-4000:]}"
             time.sleep(0.01)
