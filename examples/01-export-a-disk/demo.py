@@ -139,7 +139,7 @@ def run(folder: Path) -> None:
 
         say("4. Export it to QCOW2, through a job in a process of its own (held to 48 MiB/s, so that you can watch it)")
         job = export(machine)
-        hyperctl("job", "get", job["name"])
+        hyperctl("job", "list")
         hyperctl("event", "list", "--filter", f'subject = "{job["name"]}"')
 
         say("5. Is it right? Compared with the original, and converted on")

@@ -50,7 +50,7 @@ class ConvertTask(Task):
                         context=context,
                         digest_path=context.scratch_dir / "target.digest",
                         save=lambda state: _save(context, saved, source=identity, transfer=state),
-                        report=lambda stage, progress: context.progress(_progress(stage, progress)),
+                        report=_Report(context),
                         final_name=spec.target_path.name,
                         options=options,
                         saved=earlier,
@@ -115,11 +115,25 @@ def _save(context: TaskContext, saved: dict[str, Any], **fields: Any) -> None:
     context.save_checkpoint(saved)
 
 
-def _progress(stage: Stage, progress: CopyProgress) -> Progress:
-    if stage == "copy":
-        return Progress("copying", progress.offset, progress.bytes_total, progress.bytes_read, progress.bytes_written)
-    total = progress.bytes_total
-    return Progress("verifying", total, total, details={"offset": progress.offset, "total": total})
+class _Report:
+    """Tells the progress of both stages. What was moved is counted once, by the copy; the reading back shows in
+    `phase`
+    and `details`."""
+
+    def __init__(self, context: TaskContext) -> None:
+        self._context = context
+        self._copied = CopyProgress(0, 0, 0, 0)
+
+    def __call__(self, stage: Stage, progress: CopyProgress) -> None:
+        total = progress.bytes_total
+        details = {}
+        if stage == "copy":
+            self._copied = progress
+        else:
+            details = {"offset": progress.offset, "total": total}
+        phase, done = ("copying", progress.offset) if stage == "copy" else ("verifying", total)
+        moved = self._copied
+        self._context.progress(Progress(phase, done, total, moved.bytes_read, moved.bytes_written, details=details))
 
 
 def _identity(path: Path) -> list[int]:
