@@ -107,6 +107,10 @@ def _convert(command: argparse.ArgumentParser) -> None:
     command.add_argument("--parallel", metavar="N", type=count, default=0, help="threads; all cores if left out")
     command.add_argument("--rate-limit", metavar="SIZE", type=size, default=0, help="bytes a second, such as 200MiB")
     command.add_argument("--resume", action="store_true", help="go on where an interrupted --resume run stopped")
+    command.add_argument(
+        "--no-sync", dest="sync", action="store_false",
+        help="as qemu-img does: do not wait until DST is on the disk; a power cut may damage it",
+    )  # fmt: skip
     command.add_argument("source", metavar="SRC")
     command.add_argument("target", metavar="DST")
 

@@ -79,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
             src_format=source_format(arguments.source, arguments.source_format, registry, quiet=arguments.quiet),
             dst_format=target_format, options=options, src_options={"chain": "on"} if arguments.chain else None,
             copy_options=CopyOptions(threads=arguments.parallel), hooks=hooks, resume=arguments.resume,
+            durable=arguments.sync,
         )  # fmt: skip
     except KeyboardInterrupt:
         line.finish()
