@@ -131,12 +131,12 @@ class Catalogue:
 
     def _claimed(self, name: str) -> Iterator[str]:
         try:
-            files = self.package(name).descriptor.files
+            references = self.package(name).descriptor.references
         except HyperError:
             return  # the machine itself tells its error; a broken descriptor claims nothing
-        for href in files:
-            yield href
-            yield unquote(href)
+        for reference in references:
+            yield reference.href
+            yield unquote(reference.href)
 
     def _extents_of(self, descriptor: str) -> frozenset[bytes]:
         """The quoted names in a text descriptor of VMDK (VMware, Virtual Disk Format 5.0, "The Extent

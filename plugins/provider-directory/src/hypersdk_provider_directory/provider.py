@@ -84,7 +84,7 @@ class DirectoryProvider(Provider):
             if disk is None:
                 raise _no_disk(entry, disk_id)
             if disk.file is None:
-                from hypersdk_provider_directory.opening import BlankSource
+                from hypersdk.data.blank import BlankSource
 
                 return BlankSource(max(disk.capacity_bytes, 0))
             window, hint = package.locate(disk), _packaged_format(disk)

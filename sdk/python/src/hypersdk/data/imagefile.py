@@ -8,7 +8,6 @@ URL.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 from pathlib import Path
@@ -69,7 +68,7 @@ class ImageFile:
         if length is not None:
             self._check(start, length, "part of the file")
         path = self.path.with_name(name) if name else self.path
-        fd = fcntl.fcntl(self._fd, fcntl.F_DUPFD_CLOEXEC, 0)
+        fd = os.dup(self._fd)
         part = ImageFile(fd, path, base=self.base + start, length=length, writable=self.writable)
         part.durable = self.durable
         part._is_part = True

@@ -22,12 +22,23 @@ _STATE_VERSION = 1
 _MAX_STATE_BYTES = 64 << 20
 
 
+_PREFIX, _SUFFIX = ".", ".partial-hypersdk"
+
+
+def published_name(path: Path) -> str:
+    """The name that the file at `path` will have, or has, when it is complete: for formats that note it inside."""
+    name = path.name
+    if name.startswith(_PREFIX) and name.endswith(_SUFFIX):
+        return name[len(_PREFIX) : -len(_SUFFIX)]
+    return name
+
+
 class PartialTarget:
     """`.<name>.partial-hypersdk` beside the target, and `.state` behind that when it can be resumed."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
-        self.path = target.with_name(f".{target.name}.partial-hypersdk")
+        self.path = target.with_name(f"{_PREFIX}{target.name}{_SUFFIX}")
         self.state_path = self.path.with_name(self.path.name + ".state")
         self._fresh_state_path = self.path.with_name(self.path.name + ".state.new")
         self._file: ImageFile | None = None

@@ -60,11 +60,11 @@ class OvfDisk:
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """The machine; `files` are all hrefs of References, for leaving those files out of listings."""
+    """The machine; `references` are all of References, whether or not a disk uses them."""
 
     name: str
     disks: tuple[OvfDisk, ...]
-    files: tuple[str, ...]
+    references: tuple[FileReference, ...]
     nics: tuple[Nic, ...] = ()
     cpu_count: int = 0
     memory_bytes: int = 0
@@ -92,7 +92,7 @@ def read(data: bytes, what: str) -> Descriptor:
     return Descriptor(
         name=system.value("Name") or system.attributes.get("id", ""),
         disks=_attached(items, disks, files, what),
-        files=tuple(reference.href for reference in files.values()),
+        references=tuple(files.values()),
         nics=tuple(_nic(item, number) for number, item in enumerate(_of_type(items, _ETHERNET))),
         cpu_count=min(sum(_number(item.value("VirtualQuantity")) for item in _of_type(items, _CPU)), 1 << 16),
         memory_bytes=sum(_memory(item) for item in _of_type(items, _MEMORY)),

@@ -6,6 +6,7 @@ A package may name only files of its own, so a name is one plain component: no p
 from __future__ import annotations
 
 import os
+import re
 
 from hypersdk.errors import PermissionDenied
 
@@ -56,3 +57,10 @@ def _escape(char: str) -> str:
     if char.isprintable():
         return char
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def file_stem(name: str, default: str = "machine") -> str:
+    """A file name, without its extension, for whatever somebody called a machine: ASCII letters, digits, `.`, `_`, `-`,
+    no dot at either end, at most 60 bytes."""
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:60].strip(".-")
+    return stem or default

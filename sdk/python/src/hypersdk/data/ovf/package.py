@@ -100,3 +100,21 @@ def _only(members: Mapping[str, Member], suffix: str, what: str) -> str:
             structure="tar member", reason="OVA_MALFORMED",
         )  # fmt: skip
     return found[0] if found else ""
+
+
+def open_reference(file: ImageFile, package: Package, reference: FileReference) -> ImageFile:
+    """The file that a reference of the package `file` means, as its own ImageFile. Raises as `Package.member` and
+    `ImageFile.open_sibling`."""
+    if package.members is not None:
+        return open_member(file, package.member(reference))
+    names = package.names(reference)
+    for name in names[:-1]:
+        try:
+            return file.open_sibling(name, structure="OVF descriptor")
+        except NotFound:
+            continue  # the unescaped name is next
+    return file.open_sibling(names[-1], structure="OVF descriptor")
+
+
+def open_member(file: ImageFile, member: Member) -> ImageFile:
+    return file.window(member.offset, member.size, name=member.name)
