@@ -7,6 +7,7 @@
               other files an image may name
     pipeline  copy(source, sink): bounded read-ahead, progress, checkpoint, cancel
     digest    content digests: plain SHA-256 and a resumable tree of chunk digests
+    layers    opening formats that are tables of units (unitsource, unitmap, twolevel, unitcodecs), with their chains
     filters   decorators of the same type: throttle, retry, meter, cache, window
     transfer  one disk into one image file, resumable and verified by reading it back (readback), for tasks
     images    open, create, convert, compare, check whole images through the installed format plugins

@@ -3,6 +3,7 @@
     storage_contract    StorageContract    what every `hypersdk.storage` must keep
     provider_contract   ProviderContract   what every `hypersdk.provider` must keep
     format_contract     ImageFormatContract  what every `hypersdk.format` must keep
+    readonly_contract   ReadOnlyFormatContract  the same of a format that is read and not written
     manifest_contract   ManifestContract   does the manifest say the truth
     storage             MemoryStorage: a storage that forgets, with faults on demand
     blocks              PatternSource, FaultySource, MemorySink
@@ -36,6 +37,7 @@ _HOMES = {
     "MemoryStorage": "storage",
     "PatternSource": "blocks",
     "ProviderContract": "provider_contract",
+    "ReadOnlyFormatContract": "readonly_contract",
     "StorageContract": "storage_contract",
 }
 

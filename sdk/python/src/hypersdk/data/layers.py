@@ -1,0 +1,146 @@
+"""Opening images that are tables of units: options, backing chains, refusals; the policy that such formats share.
+
+A format gives a function that parses one file into a `Layer`; `open_layers` makes a UnitSource of it and of the
+layers below. A backing file is opened only with `chain=on`, only as a plain name beside the image
+(ImageFile.open_sibling), and only in a format that the image or the user names: guest data is never probed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hypersdk.errors import FailedPrecondition, FieldViolation, InvalidArgument, MalformedImage
+
+if TYPE_CHECKING:
+    from hypersdk.data.imagefile import ImageFile
+    from hypersdk.data.source import BlockSource
+    from hypersdk.data.unitcodecs import Decoder
+    from hypersdk.data.unitmap import UnitMap
+    from hypersdk.data.unitsource import UnitSource
+
+MAX_CHAIN = 64
+_KNOWN = ("chain", "backing_fmt")
+_Identity = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One parsed file.
+
+    size            of the disk, bytes
+    granularity     bytes, a power of two
+    info            what BlockSource.info is to tell
+    backing_name    name of the backing file, None without one
+    backing_format  its format if the image records it, else ""
+    """
+
+    units: UnitMap
+    size: int
+    granularity: int
+    info: Mapping[str, Any]
+    decoders: Sequence[Decoder] = field(default=())
+    backing_name: str | None = None
+    backing_format: str = ""
+
+
+Parse = Callable[["ImageFile"], Layer]
+
+
+def open_layers(name: str, file: ImageFile, options: Mapping[str, str] | None, parse: Parse) -> UnitSource:
+    """The disk in `file`, an image of format `name`; takes over `file`, and closes it on failure. Options: `chain`
+    (on, off) and `backing_fmt`. Raises InvalidArgument (OPTION_UNKNOWN, OPTION_INVALID), FailedPrecondition
+    (IMAGE_HAS_PARENT, BACKING_FORMAT_UNKNOWN), MalformedImage, and what `parse` raises."""
+    try:
+        known = _checked(name, options or {})
+        return _open(name, file, known, parse, ())
+    except BaseException:
+        file.close()
+        raise
+
+
+def _checked(name: str, options: Mapping[str, str]) -> Mapping[str, str]:
+    for key, value in options.items():
+        if key not in _KNOWN:
+            raise InvalidArgument(
+                f"{name} knows no option {key[:80]!r} for opening; it knows {', '.join(_KNOWN)}",
+                reason="OPTION_UNKNOWN",
+                violations=(FieldViolation(f"options.{key[:80]}", f"is not an option of {name}"),),
+            )
+        if key == "chain" and value not in {"on", "off"}:
+            problem = f"must be on or off, not {value[:40]!r}"
+            raise InvalidArgument(
+                f"{name}: option chain {problem}",
+                reason="OPTION_INVALID", violations=(FieldViolation("options.chain", problem),),
+            )  # fmt: skip
+    return options
+
+
+def _open(
+    name: str, file: ImageFile, options: Mapping[str, str], parse: Parse, above: tuple[_Identity, ...]
+) -> UnitSource:
+    from hypersdk.data.unitsource import UnitSource
+
+    layer = parse(file)
+    info = dict(layer.info)
+    backing: BlockSource | None = None
+    refusal: FailedPrecondition | None = None
+    if layer.backing_name is not None:
+        info |= {"backing_file": layer.backing_name, "backing_format": layer.backing_format or None}
+        if options.get("chain") == "on":
+            backing = _open_backing(name, file, layer, options, parse, above)
+            info["backing"] = backing.info()
+        else:
+            refusal = _parent_refusal(file, layer)
+            if "chain" not in options:
+                raise refusal
+    return UnitSource(
+        file, layer.units, size=layer.size, granularity=layer.granularity, info=info, decoders=layer.decoders,
+        backing=backing, refusal=refusal,
+    )  # fmt: skip
+
+
+def _parent_refusal(file: ImageFile, layer: Layer) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"{file.path.name} holds only the changes to its backing file {layer.backing_name!r}; give chain=on to read "
+        "both",
+        reason="IMAGE_HAS_PARENT",
+        metadata={"parent": str(layer.backing_name), "parent_format": layer.backing_format},
+    )
+
+
+def _open_backing(
+    name: str, file: ImageFile, layer: Layer, options: Mapping[str, str], parse: Parse, above: tuple[_Identity, ...]
+) -> BlockSource:
+    parent = str(layer.backing_name)
+    format_name = layer.backing_format or options.get("backing_fmt")
+    if not format_name:
+        raise FailedPrecondition(
+            f"{file.path.name} does not record the format of its backing file {parent!r}, and guessing it from what a "
+            "guest may have written is not safe; give backing_fmt=FORMAT",
+            reason="BACKING_FORMAT_UNKNOWN", metadata={"parent": parent},
+        )  # fmt: skip
+    seen = (*above, _identity(file))
+    sibling = file.open_sibling(parent, structure="backing file")
+    if _identity(sibling) in seen or len(seen) >= MAX_CHAIN:
+        raise MalformedImage(
+            f"{file.path.name}: the backing chain at {parent!r} is a loop or longer than {MAX_CHAIN} files",
+            structure="backing file name", reason="BACKING_CHAIN_LOOP",
+        )  # fmt: skip
+    if format_name == name:
+        return _open(name, sibling, options, parse, seen)
+    return _open_foreign(sibling, format_name)
+
+
+def _identity(file: ImageFile) -> _Identity:
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino
+
+
+def _open_foreign(file: ImageFile, format_name: str) -> BlockSource:
+    """A backing file of another format, by that format's plugin, without a chain of its own."""
+    from hypersdk.data.images import FormatRegistry
+
+    return FormatRegistry.installed().get(format_name).open(file)
