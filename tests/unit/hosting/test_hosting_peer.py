@@ -235,7 +235,8 @@ async def test_a_request_that_does_not_fit_a_frame_is_refused_before_it_is_sent(
 
 
 async def test_a_waiter_for_the_end_that_is_cancelled_leaves_a_peer_that_still_ends_properly():
-    """Cancelling `await peer.closed` cancels the future; a peer that took that for its own end spun on a dead socket."""
+    """Cancelling `await peer.closed` cancels the future; a peer that took that for its own end spun on a dead
+    socket."""
     import asyncio
     import socket
 
