@@ -151,7 +151,7 @@ def test_streams_end_on_shutdown_with_a_status_that_says_resume(start, refused):
         assert next(health).status == health_pb2.HealthCheckResponse.NOT_SERVING
         for stream in (events, jobs):
             answer = refused(list, stream)
-            assert (answer["code"], answer["reason"]) == (grpc.StatusCode.UNAVAILABLE, "SERVER_STOPPING")
+            assert (answer["code"], answer["reason"]) == (grpc.StatusCode.UNAVAILABLE, "KERNEL_STOPPING")
         stopper.join()
         assert time.monotonic() - started < 5.0
     assert daemon.process.returncode == 0

@@ -209,7 +209,7 @@ def test_a_named_format_is_not_probed_and_the_only_installed_one_is(tmp_path):
     for installed in ([Magic()], []):
         with pytest.raises(InvalidArgument) as caught:
             open_source(path, None, None, lambda found=installed: found)
-        assert caught.value.reason == "FORMAT_NOT_RECOGNIZED"
+        assert caught.value.reason == "FORMAT_UNRECOGNISED"
 
 
 def test_an_image_that_cannot_be_opened_is_closed(tmp_path):

@@ -197,10 +197,10 @@ async def test_draining_ends_streams_with_advice_and_refuses_new_ones(stub, gate
 
     error, info = await refusal(read_on())
     await draining
-    assert (error.code(), info.reason) == (grpc.StatusCode.UNAVAILABLE, "SERVER_STOPPING")
+    assert (error.code(), info.reason) == (grpc.StatusCode.UNAVAILABLE, "KERNEL_STOPPING")
     assert "resume" in error.details()
     error, info = await refusal(stub.WatchJobs(pb.WatchJobsRequest()).read())
-    assert info.reason == "SERVER_STOPPING"
+    assert info.reason == "KERNEL_STOPPING"
 
 
 async def test_a_plugins_unavailability_carries_its_wait(stub, probe):

@@ -127,11 +127,12 @@ class Cleaner:
         if lock_fd is None:
             log.error("cleanup_impossible", job=job.name, why="a runner still holds the job's lock")
             return
-        cleaner = Runner(job.id, 1, _CleanupDir(rundir, job.attempt_count), self._clock)
+        place = _CleanupDir(rundir, job.attempt_count)
+        cleaner = Runner(job.id, place.next_number(), place, self._clock)
         try:
-            cleaner.rundir.prepare(1)
+            place.prepare(cleaner.number)
             spec = await self._prepare(job)
-            folder = str(cleaner.rundir.attempt(1))
+            folder = str(place.attempt(cleaner.number))
             spec |= {"mode": "cleanup", "attempt": job.attempt_count, "attempt_dir": folder, "outstanding": outstanding}
             cleaner.launch(spec, lock_fd)
         except (HyperError, OSError) as exc:
@@ -161,6 +162,10 @@ class _CleanupDir(RunDir):
         folder: Path = job.attempt(attempt) / "cleanup"
         super().__init__(folder.parent, folder.name)
         self._job = job
+
+    def next_number(self) -> int:
+        """A kernel that died while it cleaned up left a journal that must not be taken for the next one's."""
+        return 1 + sum(1 for _ in (self.path / "attempts").glob("*"))
 
     def alive(self) -> bool:
         return self._job.alive()

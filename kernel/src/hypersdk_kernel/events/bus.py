@@ -114,7 +114,7 @@ class Subscription:
 
     async def next(self, timeout_s: float | None = None) -> Event | None:
         """The next event; None after `timeout_s` seconds without one, or after `wake`. Raises OutOfRange
-        (REVISION_GONE), ResourceExhausted (SUBSCRIBER_TOO_SLOW), Unavailable (SERVER_STOPPING)."""
+        (REVISION_GONE), ResourceExhausted (SUBSCRIBER_TOO_SLOW), Unavailable (KERNEL_STOPPING)."""
         while True:
             if self._queue:
                 event = self._queue.popleft()
@@ -213,6 +213,6 @@ def _too_slow(limit: int, position: int) -> ResourceExhausted:
 def _stopping() -> Unavailable:
     return Unavailable(
         "the kernel is stopping; resume with the last revision when it is back",
-        reason="SERVER_STOPPING",
+        reason="KERNEL_STOPPING",
         retry_after_s=1.0,
     )

@@ -26,7 +26,7 @@ class Streams:
     @contextlib.contextmanager
     def slot(self) -> Iterator[None]:
         """Room for the stream that the current task answers. Raises ResourceExhausted (TOO_MANY_STREAMS), Unavailable
-        (SERVER_STOPPING)."""
+        (KERNEL_STOPPING)."""
         if self.draining:
             raise stopping()
         if len(self._tasks) >= self._limit:
@@ -56,6 +56,6 @@ def stopping() -> Unavailable:
     """What a stream's reader is told when the daemon stops."""
     return Unavailable(
         "the kernel is stopping; resume with the last revision when it is back",
-        reason="SERVER_STOPPING",
+        reason="KERNEL_STOPPING",
         retry_after_s=1.0,
     )

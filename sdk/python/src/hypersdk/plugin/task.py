@@ -126,3 +126,6 @@ class Task(abc.ABC):
     def plan(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
         """(C) What `run` would do, with estimates, without effect; for `--dry-run`. May be empty."""
         return {}
+
+    def cleanup(self, record: Mapping[str, Any]) -> None:
+        """(R) Release what a dead runner told `context.acquired` under this task's own component. Idempotent."""

@@ -17,7 +17,7 @@ _TAIL_BYTES = 512
 
 
 def probe(file: ImageFile, formats: Sequence[ImageFormat]) -> ImageFormat:
-    """The format that claims the file most surely. Raises InvalidArgument (FORMAT_NOT_RECOGNIZED)."""
+    """The format that claims the file most surely. Raises InvalidArgument (FORMAT_UNRECOGNISED)."""
     size = file.size
     head = file.pread(0, min(size, PROBE_BYTES))
     tail_bytes = min(size, _TAIL_BYTES)
@@ -27,7 +27,7 @@ def probe(file: ImageFile, formats: Sequence[ImageFormat]) -> ImageFormat:
     if best <= 0:
         raise InvalidArgument(
             f"{file.path} is of none of the formats {', '.join(sorted(scores)) or '(none installed)'}",
-            reason="FORMAT_NOT_RECOGNIZED",
+            reason="FORMAT_UNRECOGNISED",
         )
     return next(image_format for image_format in formats if scores[image_format.name] == best)
 
