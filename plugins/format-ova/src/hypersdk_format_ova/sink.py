@@ -40,7 +40,8 @@ class OvaSink(ForwardingSink):
 
     def checkpoint(self) -> dict[str, Any] | None:
         disk = self._inner.checkpoint()
-        return None if disk is None else {"disk_start": self._layout.disk_start, "disk": disk}
+        layout = self._layout
+        return None if disk is None else {"disk_name": layout.disk_name, "disk_start": layout.disk_start, "disk": disk}
 
     def finish(self) -> dict[str, Any]:
         """The package is complete and synced when it returns."""
@@ -107,7 +108,8 @@ def _inner_state(file: ImageFile, layout: Layout, state: Mapping[str, Any]) -> M
     disk = state.get("disk")
     if not isinstance(disk, Mapping):
         raise InvalidArgument("the checkpoint has no state of the disk", reason="RESUME_STATE_INVALID")
-    if state.get("disk_start") != layout.disk_start or file.size < layout.disk_start:
+    same = state.get("disk_name") == layout.disk_name and state.get("disk_start") == layout.disk_start
+    if not same or file.size < layout.disk_start:
         raise Aborted(
             f"{file.path.name} cannot be continued: the checkpoint is of another package; delete the partial file and "
             "start again",
