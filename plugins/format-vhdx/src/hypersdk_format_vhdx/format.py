@@ -11,7 +11,7 @@ from hypersdk.errors import InvalidArgument
 from hypersdk.plugin.image_format import CheckReport, ImageFormat
 
 from hypersdk_format_vhdx.layout import FILE_MAGIC, MAX_DISK
-from hypersdk_format_vhdx.options import CREATE_HELP, parse_chain, parse_create
+from hypersdk_format_vhdx.options import CREATE_HELP, parse_create
 
 if TYPE_CHECKING:
     from hypersdk.data.imagefile import ImageFile
@@ -36,7 +36,7 @@ class VhdxFormat(ImageFormat):
         and NotFound for parents that are not plain files beside the image."""
         from hypersdk_format_vhdx.opening import open_source
 
-        return open_source(file, parse_chain(options))
+        return open_source(file, options)
 
     def create(
         self,

@@ -8,6 +8,7 @@ made over.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hypersdk.data.imagefile import ImageFile
@@ -19,7 +20,7 @@ from hypersdk_format_vhdx.header import Headers, read_headers
 from hypersdk_format_vhdx.locator import ParentLocator, parse_locator
 from hypersdk_format_vhdx.log import replay
 from hypersdk_format_vhdx.metadata import Metadata, read_metadata
-from hypersdk_format_vhdx.options import Chain
+from hypersdk_format_vhdx.options import Chain, parse_chain
 from hypersdk_format_vhdx.regions import Regions, read_regions
 from hypersdk_format_vhdx.replay import ReplayedFile
 from hypersdk_format_vhdx.source import VhdxSource
@@ -41,9 +42,10 @@ class Layer:
     log_entries: int
 
 
-def open_source(file: ImageFile, chain: Chain) -> VhdxSource:
+def open_source(file: ImageFile, options: Mapping[str, str] | None) -> VhdxSource:
     """The source of `file`, which it takes over; on failure `file` is closed. Raises as VhdxFormat.open says."""
     try:
+        chain = parse_chain(options)
         return _open(file, load(file), chain, ())
     except BaseException:
         file.close()
