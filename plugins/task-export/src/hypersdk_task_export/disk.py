@@ -44,7 +44,8 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class ExportedDisk:
-    """`reused`: an earlier attempt had committed it."""
+    """`reused`: an earlier attempt had committed it. `member`: its name in the package that `key` is; empty when `key`
+    is the image itself."""
 
     disk: MachineDisk
     key: str
@@ -53,6 +54,12 @@ class ExportedDisk:
     source: Mapping[str, Any]
     seconds: Mapping[str, float]
     reused: bool = False
+    member: str = ""
+
+
+def staged_path(job: Job, disk_id: str) -> Path:
+    """Where the image of a disk is made when the storage has no place for it."""
+    return job.context.scratch_dir / f"{disk_id}.image"
 
 
 class DiskExport:
@@ -64,7 +71,7 @@ class DiskExport:
         self._source = source
         self._key = job.spec.disk_key(disk.id, job.image_format.name)
         self._version = disk.details.get("content_version", "")
-        self._staged = job.context.scratch_dir / f"{disk.id}.image"
+        self._staged = staged_path(job, disk.id)
         self._seconds: dict[str, float] = {}
 
     def run(self) -> ExportedDisk:
@@ -84,6 +91,21 @@ class DiskExport:
             facts, info = self._by_stream(saved)
         self._save("committed", facts=facts.to_json(), etag=info.etag)
         return self._exported(facts, info)
+
+    def stage(self) -> ExportedDisk:
+        """The verified image in the scratch directory alone, for a package that is sent when all are there."""
+        saved = self._trusted()
+        facts = self._in_scratch(saved if self._staged.exists() else {})
+        self._job.progress.disk_done(self._source.size)
+        return ExportedDisk(
+            self._disk, self._job.spec.package_key, facts, "", self._source.info(), dict(self._seconds),
+            member=self._key.rpartition("/")[2],
+        )  # fmt: skip
+
+    def _in_scratch(self, saved: Mapping[str, Any]) -> ImageFacts:
+        with self._forgetting():
+            self._staged.touch(mode=0o600)
+            return self._make(self._staged, saved if saved.get("scratch") else {}, scratch=True)
 
     def _trusted(self) -> Mapping[str, Any]:
         """What an earlier attempt saved, if it was of this very content."""
@@ -137,9 +159,7 @@ class DiskExport:
         return facts, info
 
     def _by_stream(self, saved: Mapping[str, Any]) -> tuple[ImageFacts, ObjectInfo]:
-        with self._forgetting():
-            self._staged.touch(mode=0o600)
-            facts = self._make(self._staged, saved if saved.get("scratch") else {}, scratch=True)
+        facts = self._in_scratch(saved)
         start = time.monotonic()
         upload = self._job.uploads.begin(self._key)
         try:

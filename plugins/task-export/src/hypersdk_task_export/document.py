@@ -16,6 +16,7 @@ from typing import Any
 from hypersdk.plugin import Machine
 
 from hypersdk_task_export.disk import ExportedDisk
+from hypersdk_task_export.package import Package
 
 SCHEMA = "hypersdk.dev/export/v1"
 
@@ -28,9 +29,11 @@ def build(
     disks: Sequence[ExportedDisk],
     plugins: Mapping[str, object],
     started: str,
+    package: Package | None = None,
 ) -> bytes:
-    """The manifest as UTF-8 JSON. `name`: the machine's resource name; `plugins`: component → instance."""
-    document = {
+    """The manifest as UTF-8 JSON. `name`: the machine's resource name; `plugins`: component → instance; `package`: what
+    the files are members of."""
+    document: dict[str, Any] = {
         "schema": SCHEMA,
         "job": job,
         "start_time": started,
@@ -38,6 +41,7 @@ def build(
         "format": image_format,
         "machine": {"name": name, **asdict(machine)},
         "files": [_file(disk) for disk in disks],
+        **({"package": asdict(package)} if package is not None else {}),
         "tool": {"name": "hypersdk", "version": _version("hypersdk")},
         "plugins": {component: _origin(component, instance) for component, instance in sorted(plugins.items())},
     }
@@ -75,6 +79,7 @@ def _file(disk: ExportedDisk) -> dict[str, Any]:
     return {
         "disk": disk.disk.id,
         "key": disk.key,
+        **({"member": disk.member} if disk.member else {}),
         "size_bytes": facts.file_bytes,
         "allocated_bytes": facts.allocated_bytes,
         "sha256": facts.file_sha256,

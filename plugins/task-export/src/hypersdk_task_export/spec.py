@@ -14,6 +14,7 @@ MANIFEST_NAME = "manifest.json"
 
 # Where the usual extension is not qemu-img's name of the format.
 _EXTENSIONS = {"vpc": "vhd"}
+_PACKED_FORMAT = "vmdk"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,7 @@ class ExportSpec:
     compress: bool = False
     disks: tuple[str, ...] = ()
     threads: int = 0
+    package: str = ""
 
     @classmethod
     def parse(cls, spec: Mapping[str, Any], job: str) -> ExportSpec:
@@ -42,20 +44,33 @@ class ExportSpec:
             )
         prefix = str(spec.get("prefix") or f"{machine_id}/{job.rpartition('/')[2]}")
         check_key(f"{prefix}/{MANIFEST_NAME}")
+        package = str(spec.get("package") or "")
+        image_format = str(spec.get("format") or (_PACKED_FORMAT if package else "qcow2"))
+        if package and (image_format != _PACKED_FORMAT or spec.get("options")):
+            raise InvalidArgument(
+                "the disks of a package are streamOptimized VMDKs; leave out `format` and `options`, or `package`",
+                reason="SPEC_INVALID",
+                violations=(FieldViolation("spec.format", "must be vmdk or absent, without options, for a package"),),
+            )
         return cls(
             connection=connection,
             machine_id=machine_id,
             target=str(spec.get("target", "")),
             prefix=prefix,
-            image_format=str(spec.get("format") or "qcow2"),
+            image_format=image_format,
             options={str(k): str(v) for k, v in dict(spec.get("options") or {}).items()},
             compress=spec.get("compress") is True,
             disks=tuple(str(disk) for disk in spec.get("disks") or ()),
             threads=int(spec.get("max_threads") or 0),
+            package=package,
         )
 
     def disk_key(self, disk_id: str, format_name: str) -> str:
         return f"{self.prefix}/{disk_id}.{_EXTENSIONS.get(format_name, format_name)}"
+
+    @property
+    def package_key(self) -> str:
+        return f"{self.prefix}/{self.machine_id}.{self.package}"
 
     @property
     def manifest_key(self) -> str:

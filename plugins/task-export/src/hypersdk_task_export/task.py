@@ -14,7 +14,9 @@ from hypersdk.errors import FailedPrecondition, NotFound
 from hypersdk.plugin import Machine, MachineDisk, Task, TaskContext
 
 from hypersdk_task_export import document
-from hypersdk_task_export.disk import DiskExport, Job
+from hypersdk_task_export.disk import DiskExport, Job, staged_path
+from hypersdk_task_export.package import OPTIONS as PACKED_OPTIONS
+from hypersdk_task_export.package import Package, PackageExport
 from hypersdk_task_export.progress import ExportProgress
 from hypersdk_task_export.spec import ExportSpec
 from hypersdk_task_export.state import ExportState
@@ -28,6 +30,8 @@ class ExportTask(Task):
         spec = ExportSpec.parse(context.spec, context.job)
         image_format = context.image_format(spec.image_format)
         options = compressing(image_format, spec.options) if spec.compress else dict(spec.options)
+        if spec.package:
+            options = PACKED_OPTIONS
         provider = context.provider(spec.connection)
         machine = provider.machine(spec.machine_id)
         disks = _chosen(machine, spec)
@@ -44,8 +48,13 @@ class ExportTask(Task):
             exported = []
             for disk, source in zip(disks, sources, strict=True):
                 context.log("disk_export_started", disk=disk.id, bytes=source.size)
-                exported.append(DiskExport(job, disk, source).run())
+                export = DiskExport(job, disk, source)
+                exported.append(export.stage() if spec.package else export.run())
                 context.log("disk_exported", disk=disk.id, key=exported[-1].key, sha256=exported[-1].facts.file_sha256)
+        package: Package | None = None
+        if spec.package:
+            package, exported = PackageExport(job, machine).run(exported)
+            context.log("package_exported", key=package.key, bytes=package.size_bytes, sha256=package.sha256)
         context.check()
         plugins = {
             context.component(spec.connection): provider,
@@ -55,22 +64,26 @@ class ExportTask(Task):
         }
         text = document.build(
             machine, f"{spec.connection}/machines/{machine.id}", context.job, image_format.name, exported, plugins,
-            state.started,
+            state.started, package,
         )  # fmt: skip
         upload = uploads.begin(spec.manifest_key)
         with uploads.guarded(upload):
             upload.writer.write(text)
             uploads.commit(upload)
+        if spec.package:  # only now: an attempt that dies before has its images still
+            for disk in disks:
+                staged_path(job, disk.id).unlink(missing_ok=True)
         return document.result(spec.manifest_key, exported, progress.bytes_read, progress.bytes_written)
 
     def plan(self, spec: Mapping[str, Any]) -> Mapping[str, Any]:
         """Where the objects would go; sizes need the platform, which a plan does not ask."""
         wanted = ExportSpec.parse(spec, "jobs/{job}")
         disks = list(wanted.disks) or ["{disk}"]
+        images = [wanted.disk_key(disk, wanted.image_format) for disk in disks]
         return {
             "machine": f"{wanted.connection}/machines/{wanted.machine_id}",
             "target": wanted.target,
-            "objects": [*(wanted.disk_key(disk, wanted.image_format) for disk in disks), wanted.manifest_key],
+            "objects": [*([wanted.package_key] if wanted.package else images), wanted.manifest_key],
             "verify": "every image is read back before it is committed",
         }
 
