@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from hypersdk.data.imagefile import ImageFile
 from hypersdk.data.layers import Layer
-from hypersdk.data.unitmap import PAGE_UNITS, PLAIN, Bounds, Entries, PagedMap
+from hypersdk.data.unitmap import I64, PAGE_UNITS, PLAIN, U8, Bounds, Entries, PagedMap
 from hypersdk.errors import MalformedImage, Unsupported
 
 _HEADER = struct.Struct("<32s16s16s5I")
@@ -23,6 +23,7 @@ _DISK_OFFSETS = {0x00010000: _HEADER.size, 0x00020000: _HEADER.size + 4}
 _MIN_HEADER = 96
 _SECTOR = 512
 _UNALLOCATED = 0xFFFFFFFF
+_SPAN = 8 << 20
 _MAX_CATALOG, _MAX_EXTENT, _MAX_BITMAP = 1 << 20, 8 << 20, 1 << 20
 
 
@@ -76,19 +77,30 @@ class _Extents(NamedTuple):
 
     def load(self, first: int, count: int) -> Entries:
         """`first` is on an extent's border."""
-        sectors, bitmap = self.sectors, self.header.bitmap_bytes
+        sectors = self.sectors
         numbers = self.catalog[first // sectors : -(-(first + count) // sectors)]
-        kinds = np.zeros(len(numbers) * sectors, np.uint8)
-        places = np.zeros(len(kinds), np.uint64)
-        steps = np.arange(sectors, dtype=np.uint64) * np.uint64(_SECTOR)
-        for index in np.flatnonzero(numbers != _UNALLOCATED).tolist():
-            at = self.header.data_start + int(numbers[index]) * (bitmap + self.header.extent)
-            blob = self.file.pread(at, -(-sectors // 8), structure=f"bitmap of extent {first // sectors + index}")
-            written = np.unpackbits(np.frombuffer(blob, np.uint8), count=sectors, bitorder="little")
-            part = slice(index * sectors, (index + 1) * sectors)
-            kinds[part] = written * np.uint8(PLAIN)
-            places[part] = (np.uint64(at + bitmap) + steps) * written
-        return Entries(kinds[:count], places[:count])
+        kinds = np.zeros((len(numbers), sectors), np.uint8)
+        places = np.zeros((len(numbers), sectors), np.uint64)
+        used = np.flatnonzero(numbers != _UNALLOCATED)
+        if len(used):
+            bitmap_bytes = self.header.bitmap_bytes
+            starts = numbers[used].astype(np.int64) * (bitmap_bytes + self.header.extent) + self.header.data_start
+            written = np.unpackbits(self._bitmaps(starts), axis=1, count=sectors, bitorder="little")
+            steps = np.arange(sectors, dtype=np.int64) * _SECTOR + bitmap_bytes
+            kinds[used] = written * np.uint8(PLAIN)
+            places[used] = (starts[:, None] + steps) * written
+        return Entries(kinds.reshape(-1)[:count], places.reshape(-1)[:count])
+
+    def _bitmaps(self, starts: I64) -> U8:
+        """A row for each; all in one read where they lie near to each other."""
+        width = -(-self.sectors // 8)
+        low, high = int(starts.min()), int(starts.max()) + width
+        if high - low <= _SPAN:
+            blob = np.frombuffer(self.file.pread(low, high - low, structure="extents' bitmaps"), np.uint8)
+            near: U8 = blob[(starts - low)[:, None] + np.arange(width)]
+            return near
+        rows = [self.file.pread(at, width, structure="extent's bitmap") for at in starts.tolist()]
+        return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, width)
 
 
 def _read_header(file: ImageFile) -> Header:

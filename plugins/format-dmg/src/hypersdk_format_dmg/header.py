@@ -23,6 +23,8 @@ _CHUNKS_AT = 204
 _CHUNK = np.dtype([("kind", ">u4"), ("comment", ">u4"), ("sector", ">u8"), ("count", ">u8"), ("place", ">u8"),
                    ("stored", ">u8")])  # fmt: skip
 _SECTOR = 512
+_MAX_TABLES = 1024
+"""There is one for each partition, and for what lies between them."""
 _MOST = 1 << 53
 """Of any number in a table: sums of three stay below 2^63."""
 _MAX_CHUNK, _MAX_ADC_CHUNK = 16 << 20, 1 << 20
@@ -44,14 +46,13 @@ def parse(file: ImageFile) -> Layer:
     name = file.path.name
     trailer = read_trailer(file)
     xml = file.pread(trailer.plist_offset, trailer.plist_length, structure="property list")
-    tables = [
-        _table(raw, f"block table {number}", name, trailer)
-        for number, raw in enumerate(block_tables(xml, name, trailer.plist_offset))
-    ]
-    if not tables:
+    found = block_tables(xml, name, trailer.plist_offset)
+    if not 0 < len(found) <= _MAX_TABLES:
         raise MalformedImage(
-            f"{name}: the property list has no block tables", structure="property list", offset=trailer.plist_offset
-        )
+            f"{name}: the property list has {len(found)} block tables, not 1 to {_MAX_TABLES}",
+            structure="property list", offset=trailer.plist_offset,
+        )  # fmt: skip
+    tables = [_table(raw, f"block table {number}", name, trailer) for number, raw in enumerate(found)]
     chunks = np.concatenate(tables)
     chunks = chunks[np.argsort(chunks["sector"], kind="stable")]
     units = _units(chunks, name, trailer)

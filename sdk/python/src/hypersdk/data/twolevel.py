@@ -15,6 +15,8 @@ from hypersdk.errors import MalformedImage
 
 MAX_DIRECTORY = 64 << 20
 """Bytes; with QEMU's default clusters that is a disk of 16 TiB (QCOW) or more (QED)."""
+MAX_TABLES = 1 << 21
+"""That exist. With QCOW's default clusters they map 4 TiB of data; judging them takes some 120 MiB."""
 _STEP = 1 << 20
 
 
@@ -47,9 +49,10 @@ class TwoLevel(NamedTuple):
             words = np.frombuffer(blob, dtype).astype(np.uint64)
             used = np.flatnonzero(words)
             found += len(used)
-            if found * table_bytes > file.size:
+            if found > min(MAX_TABLES, file.size // table_bytes):
                 raise MalformedImage(
-                    f"{name}: L1 table at offset {offset} names more L2 tables than the file has room for",
+                    f"{name}: L1 table at offset {offset} names more L2 tables than the file has room for, or more "
+                    f"than {MAX_TABLES}",
                     structure="L1 table", offset=offset,
                 )  # fmt: skip
             numbers.append(used.astype(np.int64) + start // 8)

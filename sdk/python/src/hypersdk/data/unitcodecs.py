@@ -66,9 +66,8 @@ def _inflate(blob: bytes, length: int, flag: int, window_bits: int) -> bytes:
 
 
 def _whole(data: bytes, length: int, *, ended: bool) -> bytes:
-    if len(data) != length or not ended:
-        found = f"more than {length}" if len(data) > length or not ended else str(len(data))
-        if len(data) < length and not ended:
-            found = f"only {len(data)}, cut off,"
-        raise DecodeError(f"the stream gives {found} of {length} bytes")
+    if len(data) < length:
+        raise DecodeError(f"the stream gives {len(data)} of {length} bytes")
+    if len(data) > length or not ended:
+        raise DecodeError(f"the stream gives more than {length} bytes or does not end")
     return data
