@@ -1,5 +1,6 @@
 """OVF and OVA packages: what is read of them, and what is refused."""
 
+import gzip
 import io
 import tarfile
 import tracemalloc
@@ -135,7 +136,7 @@ def test_a_file_that_is_missing_is_named(root, provider, context):
 
 @pytest.mark.parametrize(
     ("file_attributes", "disk_attributes", "reason"),
-    [('ovf:compression="gzip"', "", "OVF_COMPRESSION_UNSUPPORTED"),
+    [('ovf:compression="xz"', "", "OVF_COMPRESSION_UNSUPPORTED"),
      ('ovf:chunkSize="1000"', "", "OVF_SPLIT_FILE_UNSUPPORTED"),
      ("", 'ovf:parentRef="base"', "OVF_DISK_HAS_PARENT")],
 )  # fmt: skip
@@ -271,6 +272,35 @@ def test_archives_with_odd_members_are_refused(root, provider, data):
     with pytest.raises(MalformedImage) as caught:
         provider.machine("odd-ova")
     assert caught.value.reason in {"OVA_MEMBER_REFUSED", "OVA_MALFORMED"}
+
+
+@pytest.mark.parametrize("archived", [True, False], ids=["ova", "ovf"])
+def test_a_disk_that_is_compressed_as_a_whole_is_read(root, provider, context, archived):
+    text, packed = envelope(href="packed.raw.gz", file_attributes='ovf:compression="gzip"'), gzip.compress(DISK)
+    if archived:
+        (root / "vm.ova").write_bytes(archive([("vm.ovf", text.encode()), ("packed.raw.gz", packed)]))
+    else:
+        (root / "vm.ovf").write_text(text)
+        (root / "packed.raw.gz").write_bytes(packed)
+    with provider.open_source("vm-ova" if archived else "vm-ovf", "vmdisk1", context) as source:
+        assert content(source) == DISK
+
+
+def test_a_bomb_of_a_disk_stops_at_what_the_package_declares(root, provider, context):
+    (root / "vm.ovf").write_text(envelope(href="packed.raw.gz", file_attributes='ovf:compression="gzip"'))
+    (root / "packed.raw.gz").write_bytes(gzip.compress(bytes(64 << 20)))
+    with pytest.raises(MalformedImage) as caught:
+        provider.open_source("vm-ovf", "vmdisk1", context)
+    assert caught.value.reason == "OVF_GZIP_TOO_LARGE"
+
+
+def test_an_image_in_an_archive_reads_no_extent_beside_it(root, provider, context):
+    image = b'# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\ncreateType="f"\nRW 1 FLAT "disk.raw" 0\n'
+    text = envelope(href="a.vmdk").encode()
+    (root / "vm.ova").write_bytes(archive([("vm.ovf", text), ("a.vmdk", image)]))
+    with pytest.raises(PermissionDenied) as caught:
+        provider.open_source("vm-ova", "vmdisk1", context)
+    assert caught.value.reason == "REFERENCE_REFUSED"
 
 
 def test_a_truncated_archive_and_no_archive_are_told(root, provider):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from hypersdk.data.imagefile import ImageFile
 from hypersdk.data.ovf.names import printable
+from hypersdk.data.ovf.spool import unpack
 from hypersdk.data.source import BlockSource
 from hypersdk.errors import InvalidArgument
 from hypersdk.plugin import TaskContext
@@ -18,11 +19,17 @@ _TAIL_BYTES = 512
 
 
 def open_window(window: Window, format_name: str, context: TaskContext) -> BlockSource:
-    """The image in the window as a source. Without `format_name` the content decides."""
-    if window.length < 0:
+    """The image in the window as a source, unpacked into the job's scratch directory when it is compressed as a whole.
+    Without `format_name` the content decides."""
+    if window.length < 0 and not window.unpack_limit:
         return context.open_image(window.path, format_name)
-    file = ImageFile.open(window.path, base=window.base, length=window.length, follow=False)
+    length = None if window.length < 0 else window.length
+    file = ImageFile.open(window.path, base=window.base, length=length, follow=False)
     try:
+        if window.unpack_limit:
+            context.scratch_dir.mkdir(parents=True, exist_ok=True)
+            with file as packed:
+                file = unpack(packed, window.unpack_limit, context.scratch_dir)
         if format_name:
             return context.image_format(format_name).open(file)
         head = file.pread(0, min(PROBE_BYTES, file.size))

@@ -7,23 +7,26 @@ member of an archive where it lies, or a file beside the descriptor.
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hypersdk.data.imagefile import ImageFile
 from hypersdk.data.ovf import package as ovf_package
 from hypersdk.data.ovf.descriptor import Descriptor, OvfDisk
 from hypersdk.data.ovf.names import refused
-from hypersdk.errors import Unsupported, from_exception
+from hypersdk.data.ovf.spool import unpacked_limit
+from hypersdk.errors import from_exception
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """[base, base+length) of the file `path`; `length` -1: all of it."""
+    """[base, base+length) of the file `path`; `length` -1: all of it. `unpack_limit` > 0: a gzip file, of at most
+    so many bytes when it is unpacked."""
 
     path: Path
     base: int = 0
     length: int = -1
+    unpack_limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +42,18 @@ class Package:
 
     def locate(self, disk: OvfDisk) -> Window:
         """Where the disk's image lies. Raises PermissionDenied (REFERENCE_REFUSED), NotFound
-        (REFERENCED_FILE_MISSING), Unsupported (compressed, split, delta)."""
+        (REFERENCED_FILE_MISSING), Unsupported (split, delta, compressed by
+        anything but gzip)."""
         reference = ovf_package.check_readable(self.content, disk)
-        if reference.compression:
-            raise Unsupported(
-                f"{self.content.what}: disk {disk.id[:60]!r} is compressed as a whole; unpack it",
-                reason="OVF_COMPRESSION_UNSUPPORTED",
-            )
+        limit = unpacked_limit(disk, reference) if reference.compression else 0
         if self.content.members is not None:
             member = self.content.member(reference)
-            return Window(self.path, member.offset, member.size)
+            return Window(self.path, member.offset, member.size, limit)
         names = self.content.names(reference)
         for name in names:
             window = self._beside(name)
             if window is not None:
-                return window
+                return replace(window, unpack_limit=limit)
         raise self.content.missing(names[-1])
 
     def _beside(self, name: str) -> Window | None:

@@ -195,7 +195,7 @@ def _image_format(name: str) -> str:
 def _packaged_format(disk: OvfDisk) -> str:
     if "vmdk" in disk.format_url.lower():
         return "vmdk"
-    return _image_format(disk.file.href) if disk.file is not None else ""
+    return _image_format(disk.file.href.removesuffix(".gz")) if disk.file is not None else ""
 
 
 def _no_disk(entry: Entry, disk_id: str) -> NotFound:

@@ -79,7 +79,8 @@ class PackageExport:
     def _descriptor(self, disks: Sequence[ExportedDisk]) -> bytes:
         machine = self._machine
         packed = [
-            envelope.PackedDisk(d.disk.id, d.member, d.facts.file_bytes, d.facts.virtual_size, d.disk.bus) for d in disks
+            envelope.PackedDisk(d.disk.id, d.member, d.facts.file_bytes, d.facts.virtual_size, d.disk.bus)
+            for d in disks
         ]
         return envelope.render(
             envelope.PackedMachine(

@@ -10,6 +10,8 @@
     layers    opening formats that are tables of units (unitsource, unitmap, twolevel, unitcodecs), with their chains
     filters   decorators of the same type: throttle, retry, meter, cache, window
     transfer  one disk into one image file, resumable and verified by reading it back (readback), for tasks
+    ovf       OVF packages: descriptor, archive, manifest, read and written
+    blank     a disk of zeros
     images    open, create, convert, compare, check whole images through the installed format plugins
 
 Deliberately no gRPC, no kernel, no asyncio. Format plugins and tasks import from here; nothing here imports them.

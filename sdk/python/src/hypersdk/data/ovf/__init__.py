@@ -8,8 +8,9 @@ beside one another (`.ovf`) or as one tar archive (`.ova`).
     tar          tar headers and streams, written
     manifest     the `.mf` file: read, written, held to the files
     package      a descriptor with the files it may name
+    verify       is the package what its manifest says?
     spool        a file that is compressed as a whole, unpacked within limits
 
-Standard library only, and quick to import: whoever lists machines needs no numpy. Not here: what a disk image holds
+Quick to import: whoever lists machines needs no numpy. Not here: what a disk image holds
 (format plugins), and signatures (`.cert` files are noticed, never verified).
 """

@@ -1,15 +1,15 @@
 """A file of a package that is compressed as a whole (`ovf:compression="gzip"`), unpacked into a file without a name.
 
-Disk images are read at random places, and a gzip stream only from its beginning; so it is unpacked once, into
-the directory for temporary files (TMPDIR), where it takes the image's size less its zeros and goes away with the
-process.
-A bomb is stopped at what the descriptor declares plus 1 MiB.
+Disk images are read at random places, and a gzip stream only from its beginning; so it is unpacked once, into a
+directory of the caller's or that for temporary files (TMPDIR), where it takes the image's size less its zeros and goes away with
+the process. A bomb is stopped at what the descriptor declares plus 1 MiB.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+from pathlib import Path
 
 from hypersdk.data.imagefile import ImageFile
 from hypersdk.data.ovf.descriptor import FileReference, OvfDisk
@@ -28,16 +28,18 @@ def unpacked_limit(disk: OvfDisk, reference: FileReference) -> int:
     return max(reference.size_bytes, capacity + capacity // 64) + _SLACK
 
 
-def unpack(file: ImageFile, limit: int) -> ImageFile:
-    """The content of the gzip file `file`, which stays open. Raises MalformedImage (OVF_GZIP_MALFORMED,
-    OVF_GZIP_TOO_LARGE), ResourceExhausted (DISK_FULL)."""
+def unpack(file: ImageFile, limit: int, directory: Path | None = None) -> ImageFile:
+    """The content of the gzip file `file`, which stays open. `directory`: where to unpack.
+
+    Raises MalformedImage (OVF_GZIP_MALFORMED, OVF_GZIP_TOO_LARGE), ResourceExhausted (DISK_FULL)."""
     try:
-        with tempfile.TemporaryFile(prefix="hypersdk-") as spool:
+        with tempfile.TemporaryFile(prefix="hypersdk-", dir=directory) as spool:
             size = _inflate(file, spool.fileno(), limit)
             spool.truncate(size)
             return ImageFile(os.dup(spool.fileno()), file.path, length=size)
     except OSError as exc:
-        raise from_exception(exc, doing=f"unpacking {file.path.name} into {tempfile.gettempdir()}") from exc
+        where = directory or tempfile.gettempdir()
+        raise from_exception(exc, doing=f"unpacking {file.path.name} into {where}") from exc
 
 
 def _inflate(file: ImageFile, fd: int, limit: int) -> int:
