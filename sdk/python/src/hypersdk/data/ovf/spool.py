@@ -1,8 +1,8 @@
 """A file of a package that is compressed as a whole (`ovf:compression="gzip"`), unpacked into a file without a name.
 
 Disk images are read at random places, and a gzip stream only from its beginning; so it is unpacked once, into a
-directory of the caller's or that for temporary files (TMPDIR), where it takes the image's size less its zeros and goes away with
-the process. A bomb is stopped at what the descriptor declares plus 1 MiB.
+directory of the caller's or that for temporary files (TMPDIR), where it takes the image's size less its zeros and goes
+away with the process. A bomb is stopped at what the descriptor declares plus 1 MiB.
 """
 
 from __future__ import annotations
