@@ -180,6 +180,8 @@ def test_a_locator_of_another_kind_is_refused(make, images, child):
 def test_check_counts_bitmaps_and_finds_those_that_are_a_blocks(make, images, child):
     good = child({0: (7, OURS)}, {0: bitmap(1)})
     assert (images.check(good).corruptions, images.check(good).leaks) == (0, 0)
+    whole = child({0: (6, OURS)}, {0: bitmap(1)}, name="whole.avhdx")
+    assert (images.check(whole).corruptions, images.check(whole).leaks) == (0, 0), "a bitmap no longer needed"
     raw = bytearray(good.read_bytes())
     at = make.bat_at + 8 * (1 << 12)
     raw[at : at + 8] = (make.payload_at | 6).to_bytes(8, "little")

@@ -228,11 +228,13 @@ def test_check_finds_blocks_that_share_a_place_and_space_that_nothing_uses(make,
     assert (report.corruptions, report.leaks, report.details["leaked_bytes"]) == (0, 1, MIB)
 
 
-def test_a_table_of_64_tib_of_which_nothing_is_stored_costs_nothing(make, images, tmp_path):
-    """512 MiB of block allocation table, all of it a hole of the file."""
+@pytest.mark.parametrize("dirty", [False, True])
+def test_a_table_of_64_tib_of_which_nothing_is_stored_costs_nothing(make, images, dirty):
+    """512 MiB of block allocation table, all of it a hole of the file; some of it zeroed by the log."""
     items = make.metadata_items(64 << 40, MIB, 512, None)
     regions = [(make.bat_entry[0], 3 * MIB, 520 * MIB, 1), make.metadata_entry]
-    path = images.put(make.image(64 << 40, {}, regions=regions, items=items))
+    log = make.log_entry(1, 0, [(200 * MIB, 4096), (300 * MIB, bytes(4096))]) if dirty else b""
+    path = images.put(make.image(64 << 40, {}, regions=regions, items=items, log=log))
     with path.open("r+b") as file:
         file.truncate(600 * MIB)
     started = time.process_time()
@@ -240,3 +242,10 @@ def test_a_table_of_64_tib_of_which_nothing_is_stored_costs_nothing(make, images
         assert [(e.offset, e.length) for e in source.extents()] == [(0, 64 << 40)]
     assert images.check(path).corruptions == 0
     assert time.process_time() - started < 1.0
+
+
+def test_pieces_of_a_copy_do_not_grow_with_the_blocks(make, images):
+    items = make.metadata_items(256 * MIB, 256 * MIB, 512, None)
+    with images.open(images.put(make.image(256 * MIB, {}, items=items))) as source:
+        assert source.granularity <= MIB
+        assert source.info()["cluster_size"] == 256 * MIB

@@ -10,6 +10,8 @@ import uuid
 
 import pytest
 from hypersdk.errors import HyperError, MalformedImage, Unsupported
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 MIB = 1 << 20
 SECTOR = 4096
@@ -231,6 +233,24 @@ def test_qemu_replays_to_the_same_content(make, images, dirty, tool, seed, tmp_p
 def test_what_info_says_of_a_dirty_image_is_json(make, images, dirty):
     with images.open(dirty(make.log_entry(1, 0, [(make.payload_at, NEW)]))) as source:
         assert json.loads(json.dumps(source.info()))["details"]["creator"] == "by hand"
+
+
+@settings(
+    max_examples=80, deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)  # fmt: skip
+@given(
+    where=st.integers(8, 64 + 3 * 32 - 1), data=st.one_of(st.binary(min_size=1, max_size=8), st.just(b"\xff" * 8))
+)
+def test_any_entry_behind_a_right_checksum_is_replayed_or_refused_soon(make, images, dirty, where, data):
+    entry = make.log_entry(7, 0, [(make.payload_at, NEW), (make.payload_at + SECTOR, SECTOR), (make.payload_at, NEW)])
+    damaged = make.summed((entry[:where] + data + entry[where + len(data) :])[: len(entry)])
+    started = time.process_time()
+    try:
+        images.read(dirty(damaged))
+    except HyperError as exc:
+        assert exc.reason in {"LOG_CORRUPT", "IMAGE_TRUNCATED", "IMAGE_MALFORMED"}
+    assert time.process_time() - started < 1.0
 
 
 def test_damage_anywhere_in_the_log_reads_as_before_or_after_or_is_refused(make, images, dirty):

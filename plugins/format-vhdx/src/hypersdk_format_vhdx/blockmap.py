@@ -135,15 +135,18 @@ class BlockMap:
             return bad, f"its place at offset {int(places[at])}, where the file of {self._file.size} bytes ends"
         return bad, f"its place at offset {int(places[at])}, inside what is no payload"
 
+    def has_bitmap(self, chunk: int) -> bool:
+        """Does the table claim anything of the chunk's sector bitmap block?"""
+        return self._bitmap_entry(chunk)[1] != 0
+
     def bitmap_place(self, chunk: int) -> int:
         """Where the sector bitmap block of a chunk lies in the file. Raises MalformedImage when there is none."""
-        where = self._offset + 8 * self._geometry.bitmap_entry_of(chunk)
+        where, raw = self._bitmap_entry(chunk)
         structure = f"BAT entry of sector bitmap {chunk}"
-        raw = int.from_bytes(self._file.pread(where, 8, structure=structure), "little")
         place = raw & OFFSET_MASK
         fault = ""
         if raw & STATE_MASK != FULLY_PRESENT or raw & RESERVED_MASK:
-            fault = f"is 0x{raw:x}, but a block of its chunk is partially present"
+            fault = f"is 0x{raw:x}, which is no bitmap that is present"
         elif place + BITMAP_BLOCK_BYTES > self._file.size:
             fault = f"names offset {place}, where the file of {self._file.size} bytes ends"
         elif any(place < end and place + BITMAP_BLOCK_BYTES > start for start, end in self._areas):
@@ -151,6 +154,11 @@ class BlockMap:
         if fault:
             raise MalformedImage(f"{self._file.name}: the {structure} {fault}", structure=structure, offset=where)
         return place
+
+    def _bitmap_entry(self, chunk: int) -> tuple[int, int]:
+        """Where the entry lies in the file, and what it holds."""
+        where = self._offset + 8 * self._geometry.bitmap_entry_of(chunk)
+        return where, int.from_bytes(self._file.pread(where, 8, structure="BAT"), "little")
 
     def _load(self, window: int) -> tuple[Kinds | None, Places | None, int]:
         """Decoded entries of the window, or None for a stretch without any; and the window behind it."""
@@ -197,15 +205,13 @@ class BlockMap:
 
     def _first_used(self, window: int) -> int:
         """The first window from this one on whose part of the table is not just a hole of the file."""
-        file = self._file
-        if file.replayed:
-            return window
-        geometry, base = self._geometry, file.file.base
-        at = base + self._offset + 8 * geometry.entry_of(window * WINDOW)
-        extent = next(file_extents(file.file.fileno(), at, base + self._offset + 8 * geometry.entries), None)
+        file, geometry = self._file, self._geometry
+        at = self._offset + 8 * geometry.entry_of(window * WINDOW)
+        plain = file.plain_until(at, self._offset + 8 * geometry.entries)
+        extent = next(file_extents(file.file.fileno(), file.file.base + at, file.file.base + plain), None)
         if extent is None or extent.kind is ExtentKind.DATA:
             return window
-        entry = (extent.end - base - self._offset) // 8
+        entry = (extent.end - file.file.base - self._offset) // 8
         if entry >= geometry.entries:
             return -(-geometry.blocks // WINDOW)
         return max(window, entry * geometry.chunk_ratio // (geometry.chunk_ratio + 1) // WINDOW)

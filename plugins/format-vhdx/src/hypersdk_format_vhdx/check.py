@@ -65,14 +65,15 @@ class _Check:
         ):  # fmt: skip
             self._used[start // MIB : -(-end // MIB)] = True
         self._note_copies()
-        bitmaps: set[int] = set()
+        needed: set[int] = set()
         for first, raw in layer.blocks.windows():
             self._window(first, raw)
             partial = np.flatnonzero((raw & np.uint64(STATE_MASK)) == PARTIALLY_PRESENT) + first
-            bitmaps |= set(np.unique(partial // self._geometry.chunk_ratio).tolist())
+            needed |= set(np.unique(partial // self._geometry.chunk_ratio).tolist())
         if self._geometry.has_parent:
-            for chunk in sorted(bitmaps):
-                self._bitmap(chunk)
+            for chunk in range(self._geometry.chunks):
+                if chunk in needed or layer.blocks.has_bitmap(chunk):
+                    self._bitmap(chunk)
         leaked = self._unused_bytes()
         leaks = -(-leaked // self._geometry.block)
         if leaks:

@@ -107,7 +107,13 @@ class ReplayedFile:
 
     def is_plain(self, offset: int, length: int) -> bool:
         """Do these bytes lie in the file just so?"""
-        return offset + length <= self.stored and not self._touching(offset, offset + length)
+        return self.plain_until(offset, offset + length) == offset + length
+
+    def plain_until(self, start: int, end: int) -> int:
+        """The first byte of [start, end) that does not lie in the file just so, or `end`."""
+        touching = self._touching(start, end)
+        changed = max(start, touching[0].start) if touching else end
+        return max(start, min(end, self.stored, changed))
 
     def _touching(self, start: int, end: int) -> list[Update]:
         first = max(0, bisect.bisect_right(self._starts, start) - 1)

@@ -39,10 +39,6 @@ class VhdxSource(BlockSource):
     def size(self) -> int:
         return self._geometry.size
 
-    @property
-    def granularity(self) -> int:
-        return self._geometry.block
-
     def extents(self, offset: int = 0, length: int | None = None) -> Iterator[Extent]:
         end = self.size if length is None else offset + length
         self._check(offset, end)
