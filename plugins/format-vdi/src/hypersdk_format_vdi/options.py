@@ -15,7 +15,7 @@ from hypersdk_format_vdi.layout import DEFAULT_BLOCK
 
 CREATE_HELP: Mapping[str, str] = {
     "static": "on: all blocks in the disk's order (holes of the disk are holes of the file); default off",
-    "block_size": "bytes of a block, 1M; no reader but VirtualBox takes another; default 1M",
+    "block_size": "bytes of a block; 1M, which all readers take, is the only one; default 1M",
 }
 
 OPEN_HELP: Mapping[str, str] = {
