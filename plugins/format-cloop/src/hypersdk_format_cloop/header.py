@@ -17,7 +17,7 @@ _PREAMBLE = 128
 _MAGIC = b"#!/bin/sh\n#V2.0 Format\n"
 _HEADER = struct.Struct(">2I")
 _TABLE = _PREAMBLE + _HEADER.size
-_SECTOR, _MAX_BLOCK = 512, 16 << 20
+_SECTOR, _MAX_BLOCK, _MAX_BLOCKS = 512, 16 << 20, 1 << 26
 
 
 def parse(file: ImageFile) -> Layer:
@@ -28,6 +28,8 @@ def parse(file: ImageFile) -> Layer:
     block, count = _HEADER.unpack(file.pread(_PREAMBLE, _HEADER.size, structure="header"))
     if not _SECTOR <= block <= _MAX_BLOCK or block % _SECTOR:
         raise _fault(name, "block size", _PREAMBLE, f"{block} is no multiple of {_SECTOR} up to {_MAX_BLOCK}")
+    if count > _MAX_BLOCKS:
+        raise _fault(name, "number of blocks", _PREAMBLE + 4, f"{count} is more than {_MAX_BLOCKS}")
     floor = _TABLE + 8 * (count + 1)
     if floor > file.size:
         raise MalformedImage(

@@ -16,6 +16,8 @@ _MAGIC, _MAGIC_EXT = b"WithoutFreeSpace", b"WithouFreSpacExt"
 _SECTOR = 512
 _IN_USE = 0x746F6E59
 _MAX_CLUSTER = 1 << 30
+_MAX_ENTRIES = 1 << 28
+"""A table of 1 GiB: 256 TiB of disk with the usual clusters of 1 MiB."""
 
 
 class Header(NamedTuple):
@@ -82,6 +84,8 @@ def _judge(header: Header, file: ImageFile) -> None:
         raise _fault(name, "tracks", 28, f"{header.tracks} sectors are no size of a cluster")
     if header.size > 1 << 62:
         raise _fault(name, "nb_sectors", 36, f"{header.nb_sectors} are more than a file can describe")
+    if header.bat_entries > _MAX_ENTRIES:
+        raise _fault(name, "bat_entries", 32, f"{header.bat_entries} are more than {_MAX_ENTRIES}")
     if header.bat_entries * header.cluster_size < header.size:
         raise _fault(name, "bat_entries", 32, f"{header.bat_entries} are too few for {header.size} bytes")
     if _HEADER.size + 4 * header.bat_entries > file.size:
