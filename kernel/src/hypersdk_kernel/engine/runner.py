@@ -96,7 +96,7 @@ class Runner:
                 view = view[os.write(spec_fd, view) :]
             os.lseek(spec_fd, 0, os.SEEK_SET)
             self._child = spawn(
-                [sys.executable, "-I", "-m", "hypersdk.runner", "--spec-fd", str(spec_fd)],
+                [sys.executable, "-I", "-B", "-m", "hypersdk.runner", "--spec-fd", str(spec_fd)],
                 pass_fds=(spec_fd, listener.fileno(), lock_fd),
                 stdout=output_fd,
                 stderr=output_fd,

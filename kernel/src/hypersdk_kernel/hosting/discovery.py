@@ -155,7 +155,9 @@ def _package(entry: str, path: Sequence[str] | None) -> _Package:
             break
         name = f"{name}.{rest.pop(0)}"
         below = PathFinder.find_spec(name, list(locations))
-        locations = below.submodule_search_locations if below is not None else None
+        if below is None or (rest and not below.submodule_search_locations):
+            raise FailedPrecondition(f"its module {module!r} is not installed", reason="PLUGIN_MODULE_MISSING")
+        locations = below.submodule_search_locations
     return _Package(top, tuple(folders))
 
 

@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 class HostPolicy:
     """How hosts are run. Seconds.
 
-    command         what to start; `--fd N` is appended
+    command         what to start; `--fd N` is appended. -B: a plugin's folder in the store is never written to
     start_s         from start to the end of the handshake
     heartbeat_s     between pings; one that is not answered within `heartbeat_timeout_s` means that the host hangs
     abandoned_s     a call that goes on for so long after its caller has gone means that it hangs: the host is ended,
@@ -49,7 +49,7 @@ class HostPolicy:
     attempts        how often an idempotent call is tried on hosts that die under it
     """
 
-    command: Sequence[str | Path] = (sys.executable, "-I", "-m", "hypersdk.host")
+    command: Sequence[str | Path] = (sys.executable, "-I", "-B", "-m", "hypersdk.host")
     start_s: float = 10.0
     heartbeat_s: float = 5.0
     heartbeat_timeout_s: float = 5.0

@@ -38,7 +38,9 @@ class Generation:
     origin       bundled (in the kernel's environment), editable, installed (in the store)
     entries      component name → "module:Class"
     search_path  folders that a child puts before its module path; empty for the kernel's own environment
-    manifest     None when it could not be read; then the state is FAILED
+    manifest     None when it could not be read; then the state is FAILED, or the build has gone
+    present      its files are there as they were: it can be started. Not so for an earlier state of an editable or
+                 bundled distribution
     """
 
     plugin_id: str
@@ -52,6 +54,8 @@ class Generation:
     manifest: Manifest | None
     search_path: tuple[str, ...] = ()
     activate_time: float | None = None
+    install_time: float = 0.0
+    present: bool = True
     failure_reason: str = ""
     failure_message: str = ""
 
