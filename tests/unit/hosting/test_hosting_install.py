@@ -38,7 +38,7 @@ def test_the_same_wheel_from_elsewhere_is_the_same_build(store, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     first = store.add_wheel(make_wheel(tmp_path))
     again = store.add_wheel(make_wheel(tmp_path / "elsewhere"))
-    assert (again.folder, again.seal) == (first.folder, first.seal)
+    assert (again.folder, again.generation) == (first.folder, first.generation)
     other = store.add_wheel(make_wheel(tmp_path, files={f"{PACKAGE}/more.py": "x = 1"}))
     assert other.folder != first.folder
 
@@ -159,7 +159,7 @@ def test_a_plugin_is_found_by_name_in_the_configured_folder_only(tmp_path, store
 def test_a_build_that_was_touched_is_not_loaded(store, tmp_path, harm):
     build = store.add_wheel(make_wheel(tmp_path))
     generation = replace(build.generation, number=4)
-    assert store.load(generation, build.seal).manifest is not None
+    assert store.load(generation).manifest is not None
     package = build.folder / PACKAGE
     bytecode = next((package / "__pycache__").iterdir())
     match harm:
@@ -176,7 +176,7 @@ def test_a_build_that_was_touched_is_not_loaded(store, tmp_path, harm):
         case "link":
             (build.folder / "json").symlink_to("/etc")
     with pytest.raises(DataLoss) as caught:
-        store.load(generation, build.seal)
+        store.load(generation)
     assert caught.value.reason == "PLUGIN_TAMPERED"
 
 
@@ -186,7 +186,7 @@ def test_a_removed_build_is_gone_and_what_a_crash_left_is_swept(store, tmp_path)
     store.remove(build.generation)
     assert not build.folder.exists()
     with pytest.raises(HyperError) as caught:
-        store.load(build.generation, build.seal)
+        store.load(build.generation)
     assert caught.value.reason == "PLUGIN_FILES_MISSING"
     (store.root / "staging" / "half").mkdir()
     store.prepare()

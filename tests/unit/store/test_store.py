@@ -189,3 +189,24 @@ def test_a_job_survives_its_encoding(progress, labels):
     import json
 
     assert codec.job_from_json(json.loads(codec.dumps(codec.job_to_json(made)))) == made
+
+
+async def test_a_database_of_the_first_schema_is_migrated_with_what_is_in_it(tmp_path, clock):
+    from alembic import command
+    from alembic.config import Config
+    from hypersdk_kernel.store import plugins
+    from sqlalchemy import create_engine
+
+    engine = create_engine(f"sqlite:///{tmp_path / 'state.db'}")
+    config = Config()
+    config.set_main_option("script_location", str(schema.Path(schema.__file__).parent / "migrations"))
+    config.attributes["engine"] = engine
+    command.upgrade(config, "0001")
+    with engine.begin() as conn:
+        jobs.add(conn, job("old"), ())
+    engine.dispose()
+    store = await Store.open(tmp_path / "state.db", clock)
+    assert store.schema_revision == schema.HEAD
+    assert (await store.read(lambda c: jobs.get(c, "old"))).id == "old"
+    assert await store.read(plugins.load) == []
+    await store.close()

@@ -9,7 +9,7 @@
     supervisor   the pool of hosts                       routes        domain services as data
     router       a domain call, to its host              fanout        one list from many hosts
     wheel        a wheel, judged before it is unpacked   requirements  what of its needs is met already
-    install      the store of plugins on disk
+    install      the store of plugins on disk            restore       what a starting kernel makes of it
 
 No plugin is ever imported here: what the kernel knows of one it has read from its manifest.
 """

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,12 +58,15 @@ def normalize(name: str) -> str:
 
 
 def plugin_id_of(normalized: str, taken: Mapping[str, object]) -> str:
-    """The plugin's resource id: the name without a leading `hypersdk-`, unless that is taken or no id (AIP-122)."""
+    """The plugin's resource id: the name without a leading `hypersdk-`, unless that is taken or no id (AIP-122);
+    then the whole name, and a number behind it when that is taken too."""
     short = normalized.removeprefix("hypersdk-")
     plugin_id = short if short not in taken else normalized
     if not plugin_id[:1].isalpha():
         plugin_id = f"p-{plugin_id}"
-    return plugin_id[:63].rstrip("-")
+    plugin_id = plugin_id[:63].rstrip("-")
+    names = (f"{plugin_id[:58].rstrip('-')}-{number}" for number in itertools.count(2))
+    return plugin_id if plugin_id not in taken else next(name for name in names if name not in taken)
 
 
 def _entries(distribution: Distribution) -> dict[str, str]:

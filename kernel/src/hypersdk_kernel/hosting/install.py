@@ -57,7 +57,6 @@ class Build:
     generation: Generation
     summary: str
     folder: Path
-    seal: str
 
 
 class PluginStore:
@@ -100,7 +99,7 @@ class PluginStore:
             self._install([requirement], target, [*self._from_sources(), *_without(staging)])
             return self._take_in(target, distribution, keep=keep)
 
-    def load(self, generation: Generation, seal: str) -> Generation:
+    def load(self, generation: Generation) -> Generation:
         """An installed generation as it was recorded, with what its files say. Raises DataLoss (PLUGIN_TAMPERED) and
         what its manifest raises."""
         folder = self.folder(generation)
@@ -108,7 +107,7 @@ class PluginStore:
             raise FailedPrecondition(
                 f"{folder} is not there any more; install the wheel again", reason="PLUGIN_FILES_MISSING"
             )
-        if seal_of(folder) != seal:
+        if seal_of(folder) != generation.seal:
             raise DataLoss(
                 f"the files below {folder} are not those that were installed; find out who changed them, "
                 "then uninstall this version and install its wheel again",
@@ -204,7 +203,7 @@ class PluginStore:
             target.rename(folder)
             _sync(folder.parent)
             log.info("plugin_stored", distribution=distribution, version=generation.version, digest=generation.digest)
-        return Build(replace(generation, search_path=(str(folder),)), summary, folder, seal)
+        return Build(replace(generation, search_path=(str(folder),), seal=seal), summary, folder)
 
     @staticmethod
     def _check_twin(folder: Path, digest: str) -> str:

@@ -92,7 +92,7 @@ class Registry:
             if plugin.distribution != pin.distribution:
                 continue
             for generation in plugin.generations:
-                if generation.digest == pin.digest and generation.manifest is not None:
+                if generation.digest == pin.digest and generation.present and generation.manifest is not None:
                     return generation
         raise FailedPrecondition(
             f"{pin.distribution} {pin.version} with digest {pin.digest[:12]} is not installed any more; "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypersdk.plugin.manifest import ComponentManifest, Manifest
 
@@ -39,6 +39,7 @@ class Generation:
     entries      component name → "module:Class"
     search_path  folders that a child puts before its module path; empty for the kernel's own environment
     manifest     None when it could not be read; then the state is FAILED, or the build has gone
+    seal         hex SHA-256 over everything in its folder of the store; empty for the kernel's own environment
     present      its files are there as they were: it can be started. Not so for an earlier state of an editable or
                  bundled distribution
     """
@@ -55,6 +56,7 @@ class Generation:
     search_path: tuple[str, ...] = ()
     activate_time: float | None = None
     install_time: float = 0.0
+    seal: str = ""
     present: bool = True
     failure_reason: str = ""
     failure_message: str = ""
@@ -62,6 +64,11 @@ class Generation:
     @property
     def name(self) -> str:
         return f"plugins/{self.plugin_id}/generations/{self.number}"
+
+    @property
+    def runnable(self) -> bool:
+        """Whether a host or a runner of it can be started: its files are there, and nothing spoke against it."""
+        return self.present and self.manifest is not None and self.state is not GenerationState.FAILED
 
     @property
     def api_version(self) -> str:
@@ -116,3 +123,17 @@ class Plugin:
     @property
     def active(self) -> Generation | None:
         return next((g for g in self.generations if g.state is GenerationState.ACTIVE), None)
+
+    @property
+    def previous(self) -> Generation | None:
+        """The one that was active last before the active one, and could be again."""
+        tried = [g for g in self.generations if g.runnable and g is not self.active and g.activate_time is not None]
+        return max(tried, key=lambda g: (g.activate_time or 0.0, g.number), default=None)
+
+    def generation(self, number: int) -> Generation | None:
+        return next((g for g in self.generations if g.number == number), None)
+
+    def with_generation(self, changed: Generation) -> Plugin:
+        """This plugin with `changed` in the place of the generation of its number, or behind the others."""
+        others = [g for g in self.generations if g.number != changed.number]
+        return replace(self, generations=tuple(sorted([*others, changed], key=lambda g: g.number)))

@@ -25,11 +25,14 @@ from hypersdk_kernel.engine.connections import Connections
 from hypersdk_kernel.engine.dispatcher import Dispatcher, RunnerSettings
 from hypersdk_kernel.engine.jobs import Jobs
 from hypersdk_kernel.events.bus import Bus
+from hypersdk_kernel.hosting import restore
 from hypersdk_kernel.hosting.discovery import discover
+from hypersdk_kernel.hosting.install import PluginStore, Sources
 from hypersdk_kernel.hosting.registry import Registry
 from hypersdk_kernel.hosting.router import Router
 from hypersdk_kernel.hosting.supervisor import HostPool
 from hypersdk_kernel.model.clock import Clock, SystemClock
+from hypersdk_kernel.model.plugin import Plugin
 from hypersdk_kernel.security.authn import Authenticator
 from hypersdk_kernel.security.private import write_private
 from hypersdk_kernel.security.tokens import ensure_token
@@ -50,6 +53,7 @@ from hypersdk_kernel.services.operations import OperationsService
 from hypersdk_kernel.services.plugins import PluginService
 from hypersdk_kernel.services.system import KernelFacts, SystemService
 from hypersdk_kernel.services.watch import JobWatcher
+from hypersdk_kernel.store import plugins as plugin_rows
 from hypersdk_kernel.store.engine import Store
 
 log = structlog.get_logger(__name__)
@@ -78,11 +82,12 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
     """A kernel that answers calls as long as the context is open."""
     facts = KernelFacts(state.path, settings.max_runners, clock.now(), clock.monotonic())
     async with contextlib.AsyncExitStack() as stack:
-        plugins, store = await asyncio.gather(
+        found, store = await asyncio.gather(
             asyncio.to_thread(discover, clock.now()), Store.open(state.database, clock)
         )
         stack.push_async_callback(store.close)
-        registry = Registry(plugins)
+        builds = PluginStore(state.plugins, Sources(settings.plugin_wheels, settings.plugin_index))
+        registry = Registry(await _restored(found, store, builds, clock))
         hosts = HostPool(clock, registry.redact)
         stack.push_async_callback(hosts.close, settings.grace_s)
         connections = Connections(store, clock, registry)
@@ -112,6 +117,18 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         stack.push_async_callback(server.stop, settings.grace_s)
         stack.push_async_callback(_drain, health, dispatcher, bus, gate.streams)
         yield facts
+
+
+async def _restored(found: list[Plugin], store: Store, builds: PluginStore, clock: Clock) -> list[Plugin]:
+    remembered, numbers = await store.read(lambda conn: (plugin_rows.load(conn), plugin_rows.last_numbers(conn)))
+
+    def merge() -> list[Plugin]:
+        builds.prepare()
+        return restore.merge(found, remembered, numbers, builds.load, clock.now())
+
+    merged = await asyncio.to_thread(merge)
+    await store.write(lambda tx: restore.write_changes(tx, merged))
+    return merged
 
 
 async def _drain(health: HealthService, dispatcher: Dispatcher, bus: Bus, streams: Streams) -> None:

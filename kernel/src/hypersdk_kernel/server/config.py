@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     max_streams: int = Field(2048, ge=1, le=100_000, description="Watch and log streams open at once")
     heartbeat_s: float = Field(15.0, gt=0, le=3600, description="a silent stream says this often that it lives")
     call_timeout_s: float = Field(60.0, gt=0, le=3600, description="for unary calls that came without a deadline")
+    plugin_wheels: Path | None = Field(None, description="folder of wheels in which plugins and their needs are found")
+    plugin_index: str = Field("", description="package index in which plugins and their needs are found")
+    probation_s: float = Field(30.0, ge=0, le=3600, description="how long a swapped plugin can be taken back")
     grace_s: float = Field(10.0, ge=0, le=3600, description="for calls in flight when the daemon stops")
 
     @classmethod

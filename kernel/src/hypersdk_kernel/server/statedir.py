@@ -4,6 +4,7 @@
     hypersdkd.pid   for people and for the message of a second daemon
     hypersdkd.sock  the unix socket          address   host:port of the TCP listener, when there is one
     token, tls/     see security             state.db  see store             runs/     see engine
+    plugins/        see hosting.install
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ class StateDir:
     @property
     def database(self) -> Path:
         return self.path / "state.db"
+
+    @property
+    def plugins(self) -> Path:
+        return self.path / "plugins"
 
     @property
     def runs(self) -> Path:

@@ -9,7 +9,7 @@ import sqlalchemy
 from hypersdk.errors import FailedPrecondition
 from sqlalchemy import inspect, text
 
-HEAD = "0001"
+HEAD = "0002"
 """Newest revision in migrations/versions; a test compares."""
 
 

@@ -89,3 +89,24 @@ job_connections = Table(
     Column("connection_id", String(63), primary_key=True),
     Index("job_connections_by_connection", "connection_id"),
 )  # fmt: skip
+
+plugins = Table(
+    "plugins", metadata,
+    Column("id", String(63), primary_key=True),
+    Column("distribution", String(128), nullable=False),
+    Column("summary", Text, nullable=False),
+    Column("last_number", Integer, nullable=False),
+)  # fmt: skip
+
+generations = Table(
+    "generations", metadata,
+    Column("plugin_id", String(63), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("version", String(128), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("origin", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("activate_time", Float),
+    Column("body", Text, nullable=False),
+    Index("generations_by_digest", "digest"),
+)  # fmt: skip
