@@ -100,14 +100,15 @@ def test_wrong_options_say_which_and_what_is_right(name, value, reason) -> None:
 @pytest.mark.parametrize(
     "options",
     [{"compat": "0.10", "refcount_bits": "8"}, {"compat": "0.10", "compression_type": "zstd"},
-     {"compat": "0.10", "lazy_refcounts": "on"}, {"extended_l2": "on", "cluster_size": "4k"}],
+     {"compat": "0.10", "lazy_refcounts": "on"}, {"extended_l2": "on", "cluster_size": "4k"},
+     {"backing_file": "x"}, {"backing_fmt": "raw"}],
 )  # fmt: skip
 def test_options_that_exclude_each_other_are_refused(options) -> None:
     with pytest.raises(InvalidArgument):
         parse_create_options(options)
 
 
-@pytest.mark.parametrize("options", [{"preallocation": "full"}, {"backing_file": "x"}, {"data_file": "x"}])
+@pytest.mark.parametrize("options", [{"preallocation": "full"}, {"data_file": "x"}])
 def test_what_is_not_written_here_is_unsupported(options) -> None:
     with pytest.raises(Unsupported):
         parse_create_options(options)

@@ -26,6 +26,8 @@ def measure_bytes(source: BlockSource, options: CreateOptions) -> int:
             first_table, end_table = max(next_table, first // per_table), ceil_div(end, per_table)
             tables += max(0, end_table - first_table)
             next_cluster, next_table = end, max(next_table, end_table)
+    if options.backing_file:  # clusters that are zeros here alone need a table too
+        tables = geometry.l1_entries
     used = 1 + ceil_div(geometry.l1_entries * 8, cluster) + clusters + tables
     blocks = table = 0
     while True:  # refcount blocks and table count themselves too

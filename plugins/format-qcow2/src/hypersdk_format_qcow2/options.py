@@ -19,10 +19,10 @@ HELP: dict[str, str] = {
     "refcount_bits": "1, 2, 4, 8, 16, 32, 64: width of a refcount (default 16)",
     "extended_l2": "on, off: L2 entries with 32 subclusters; clusters of 16k or more (default off)",
     "preallocation": "off: only what holds data is allocated (default off)",
+    "backing_file": "plain name of a file in the image's directory: what is not written here is read from it",
+    "backing_fmt": "format of backing_file, which needs it",
 }
-_NOT_WRITTEN = frozenset(
-    {"backing_file", "backing_fmt", "data_file", "data_file_raw", "encryption", "encrypt.format", "encrypt.key-secret"}
-)
+_NOT_WRITTEN = frozenset({"data_file", "data_file_raw", "encryption", "encrypt.format", "encrypt.key-secret"})
 _SIZE = re.compile(r"^(\d{1,10})([kKmM]?)[bB]?$")
 _SUFFIX = {"": 0, "k": 10, "m": 20}
 
@@ -38,6 +38,8 @@ class CreateOptions:
     lazy_refcounts: bool = False
     refcount_order: int = 4
     extended_l2: bool = False
+    backing_file: str = ""
+    backing_fmt: str = ""
 
 
 def parse_create_options(options: Mapping[str, str]) -> CreateOptions:
@@ -65,6 +67,8 @@ def parse_create_options(options: Mapping[str, str]) -> CreateOptions:
         lazy_refcounts=_switch(options, "lazy_refcounts"),
         refcount_order=_choice(options, "refcount_bits", {str(1 << n): n for n in range(7)}, "16"),
         extended_l2=_switch(options, "extended_l2"),
+        backing_file=options.get("backing_file", ""),
+        backing_fmt=options.get("backing_fmt", ""),
     )
     if version == 2:
         for name, used in (
@@ -75,6 +79,10 @@ def parse_create_options(options: Mapping[str, str]) -> CreateOptions:
                 raise _wrong(name, f"{options[name]} needs compat=1.1", "OPTION_INVALID")
     if parsed.extended_l2 and parsed.cluster_bits < 14:
         raise _wrong("extended_l2", "needs a cluster_size of at least 16k", "OPTION_INVALID")
+    if parsed.backing_file and not parsed.backing_fmt:
+        raise _wrong("backing_fmt", "must name the format of backing_file: nobody may guess it", "OPTION_INVALID")
+    if parsed.backing_fmt and not parsed.backing_file:
+        raise _wrong("backing_fmt", "needs backing_file", "OPTION_INVALID")
     return parsed
 
 

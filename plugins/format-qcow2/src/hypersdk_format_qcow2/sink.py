@@ -4,6 +4,9 @@ Layout: header, L1 table, then data in guest order with batches of L2 tables and
 refcount table last. The header is written when everything else is on stable storage, so a file that was not
 finished is not an image. Nothing here is rewritten except the L2 table and L1 entries that a checkpoint left
 half full.
+
+With a backing file, clusters that are never written are read from it: `zero` then writes zero clusters, which
+version 2 has not, so there it allocates clusters and leaves holes in the file.
 """
 
 from __future__ import annotations
@@ -22,19 +25,16 @@ from hypersdk.errors import DataLoss, FailedPrecondition, InvalidArgument, OutOf
 from hypersdk_format_qcow2.allocator import Allocator
 from hypersdk_format_qcow2.checkpoint import Checkpoint
 from hypersdk_format_qcow2.codecs import CODECS
-from hypersdk_format_qcow2.extensions import feature_table
-from hypersdk_format_qcow2.geometry import FLAG_COMPRESSED, FLAG_COPIED, MAX_L1_BYTES, Geometry, ceil_div, round_up
-from hypersdk_format_qcow2.header import (
-    COMPAT_LAZY_REFCOUNTS,
-    INCOMPAT_COMPRESSION,
-    INCOMPAT_EXTENDED_L2,
-    Header,
-)
+from hypersdk_format_qcow2.geometry import FLAG_COMPRESSED, FLAG_COPIED, FLAG_ZERO, MAX_L1_BYTES, Geometry, ceil_div
+from hypersdk_format_qcow2.headerwriter import pack_header
 from hypersdk_format_qcow2.l1 import U64, load_table
 from hypersdk_format_qcow2.options import CreateOptions
 from hypersdk_format_qcow2.tablewriter import TableWriter
 
 _ALL_SUBCLUSTERS = 0xFFFF_FFFF
+_ALL_ZERO_SUBCLUSTERS = _ALL_SUBCLUSTERS << 32
+_ZERO_BATCH = 1 << 16
+"""Clusters that `zero` maps at a time, so that its memory does not grow with the length."""
 _NO_RANGE_COPY = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.EPERM})
 
 
@@ -44,7 +44,9 @@ class Qcow2Sink(BlockSink):
     def __init__(
         self, file: ImageFile, size: int, options: CreateOptions, resume: Mapping[str, Any] | None = None
     ) -> None:
-        """Raises InvalidArgument for a size that the cluster size cannot map, or a foreign `resume`."""
+        """Raises InvalidArgument for a size that the cluster size cannot map, a backing file's name that does not
+        fit, or a foreign `resume`; PermissionDenied (REFERENCE_REFUSED) and NotFound for a backing file that is no
+        plain name of a file beside the image."""
         self._geometry = Geometry(options.version, options.cluster_bits, size, 0, options.extended_l2)
         if size < 0 or self._geometry.l1_entries * 8 > MAX_L1_BYTES:
             raise InvalidArgument(
@@ -52,6 +54,9 @@ class Qcow2Sink(BlockSink):
                 f"{self._geometry.cluster_size} bytes; use a larger cluster_size",
                 reason="IMAGE_TOO_LARGE",
             )
+        pack_header(self._geometry, options)
+        if options.backing_file:
+            file.open_sibling(options.backing_file, structure="backing_file").close()
         self._file = file
         self._options = options
         self._codec = CODECS[options.compression_type]()
@@ -85,6 +90,20 @@ class Qcow2Sink(BlockSink):
             host = self._allocate(offset, len(view))
             self._file.pwrite(host, view)
             self._map_plain(offset, len(view), host)
+
+    def zero(self, offset: int, length: int) -> None:
+        if not self._options.backing_file or not length:
+            return
+        self._check(offset, length)
+        cluster = self._geometry.cluster_size
+        step = _ZERO_BATCH * cluster
+        for at in range(offset, offset + length, step):
+            part = min(step, offset + length - at)
+            if self._geometry.version == 2:
+                self._map_plain(at, part, self._allocate(at, part))
+            else:
+                entry = 0 if self._geometry.extended_l2 else FLAG_ZERO  # there the bitmaps say it
+                self._put(at, np.full(ceil_div(part, cluster), entry, np.uint64))
 
     def write_file_range(self, offset: int, source: FileRange) -> bool:
         if self._options.compress:
@@ -173,23 +192,7 @@ class Qcow2Sink(BlockSink):
         table_offset, table_clusters = self._allocator.finish()
         self._file.truncate(self._allocator.end * geometry.cluster_size)
         self._file.datasync()
-        incompatible = INCOMPAT_EXTENDED_L2 if options.extended_l2 else 0
-        incompatible |= INCOMPAT_COMPRESSION if options.compression_type != "zlib" else 0
-        header = Header(
-            version=options.version,
-            cluster_bits=options.cluster_bits,
-            size=round_up(self.size, 512),  # QEMU counts in sectors and would drop the tail
-            l1_entries=geometry.l1_entries,
-            l1_offset=geometry.cluster_size,
-            reftable_offset=table_offset,
-            reftable_clusters=table_clusters,
-            incompatible=incompatible,
-            compatible=COMPAT_LAZY_REFCOUNTS if options.lazy_refcounts else 0,
-            refcount_order=options.refcount_order,
-            compression=options.compression_type,
-            extensions=(feature_table(),) if options.version >= 3 else (),
-        )
-        self._file.pwrite(0, header.pack())
+        self._file.pwrite(0, pack_header(geometry, options, table_offset, table_clusters))
         self._file.datasync()
         self._done = True
         return {
@@ -219,11 +222,12 @@ class Qcow2Sink(BlockSink):
             words = np.empty(2 * len(entries), np.uint64)
             words[::2] = entries
             words[1::2] = np.where(compressed, np.uint64(0), np.uint64(_ALL_SUBCLUSTERS))
+            words[1::2][entries == 0] = np.uint64(_ALL_ZERO_SUBCLUSTERS)
         first = offset // self._geometry.cluster_size
         self._tables.put(first, words)
         self._allocator.settle()
         self._next = first + len(entries)
-        self._data_clusters += len(entries)
+        self._data_clusters += int((entries > np.uint64(FLAG_ZERO)).sum())
         self._compressed_clusters += int(compressed.sum())
 
     def _check(self, offset: int, length: int) -> None:

@@ -102,8 +102,15 @@ def _convert(command: argparse.ArgumentParser) -> None:
     _source_format(command)
     _target(command)
     _talk(command)
+    command.add_argument(
+        "-B", metavar="BASE", dest="base", default="",
+        help="write only what differs from BASE, a plain file name in DST's directory",
+    )  # fmt: skip
+    command.add_argument(
+        "-F", metavar="FMT", dest="base_format", default="", help="format of BASE; probed if left out"
+    )  # fmt: skip
     command.add_argument("-c", "--compress", action="store_true", help="compress the target, if its format can")
-    command.add_argument("--chain", action="store_true", help="follow SRC's backing files in its own directory")
+    command.add_argument("--chain", action="store_true", help="follow SRC's and BASE's backing files")
     command.add_argument("--parallel", metavar="N", type=count, default=0, help="threads; all cores if left out")
     command.add_argument("--rate-limit", metavar="SIZE", type=size, default=0, help="bytes a second, such as 200MiB")
     command.add_argument("--resume", action="store_true", help="go on where an interrupted --resume run stopped")

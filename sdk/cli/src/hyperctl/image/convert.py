@@ -6,9 +6,10 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hypersdk.errors import InvalidArgument, Unsupported
+from hypersdk.errors import InvalidArgument, PermissionDenied, Unsupported
 
 from hyperctl import exits
 from hyperctl.image.probing import source_format
@@ -17,6 +18,7 @@ from hyperctl.progress import ProgressLine
 from hyperctl.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
+    from hypersdk.data.images import FormatRegistry
     from hypersdk.data.pipeline import CopyProgress
 
 _LONGEST_SLEEP_S = 0.5
@@ -63,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
                 f"format {target_format} has no option to compress; leave -c out", reason="COMPRESS_UNSUPPORTED"
             )
         options.setdefault("compress", "on")
+    _name_base(arguments, target_format, options, registry)
     line = ProgressLine("converting", enabled=arguments.progress and not arguments.quiet)
 
     def show(progress: CopyProgress) -> None:
@@ -93,3 +96,33 @@ def run(arguments: argparse.Namespace) -> int:
             f"in {format_duration(result.seconds)}\n"
         )
     return exits.OK
+
+
+def _name_base(
+    arguments: argparse.Namespace, target_format: str, options: dict[str, str], registry: FormatRegistry
+) -> None:
+    """Turn -B and -F into the options of the target's format. BASE's format is what is recorded in the target, so a
+    guess at it is made here, where the user sees it."""
+    if arguments.base:
+        options.setdefault("backing_file", arguments.base)
+    name = options.get("backing_file", "")
+    if arguments.base_format and name:
+        options.setdefault("backing_fmt", arguments.base_format)
+    if not name:
+        if arguments.base_format:
+            raise InvalidArgument("-F tells the format of BASE; give that with -B", reason="BASE_MISSING")
+        return
+    if "backing_file" not in registry.get(target_format).create_options():
+        raise Unsupported(
+            f"images of format {target_format} are not written over a backing file; qcow2 is",
+            reason="BACKING_FILE_UNSUPPORTED",
+        )
+    if Path(name).name != name:
+        raise PermissionDenied(
+            f"BASE {name[:80]!r} must be the plain name of a file in {arguments.target}'s directory: that name is "
+            "recorded, and no other kind is followed",
+            reason="REFERENCE_REFUSED",
+        )
+    if not options.get("backing_fmt"):
+        path = str(Path(arguments.target).parent / name)
+        options["backing_fmt"] = source_format(path, "", registry, quiet=arguments.quiet)

@@ -2,7 +2,8 @@
 
 Its life: created for a known virtual size and all zeros; then `write`, `zero`, `write_file_range` in ascending order
 (or in any order when `random_access`); now and then `checkpoint()`; in the end exactly one of `finish()` (everything
-is on stable storage and complete) or `abort()` (drop it). What was never written reads as zeros.
+is on stable storage and complete) or `abort()` (drop it). What was never written reads as zeros, or as the backing file
+of a sink that was created with one.
 
 The sink writes into an `ImageFile` that its creator opened under a temporary name. Publishing under the final name is
 not the sink's affair.

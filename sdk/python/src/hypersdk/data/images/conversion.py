@@ -14,6 +14,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hypersdk.data.images.delta import base_identity, over_base
 from hypersdk.data.images.inspection import open_image
 from hypersdk.data.images.partial import PartialTarget
 from hypersdk.data.pipeline import CopyHooks, CopyOptions, CopyResult, copy
@@ -43,8 +44,9 @@ def convert(
 ) -> CopyResult:
     """Write what the image `src` holds to `dst` (mode 0600, or that of the file it replaces) in `dst_format`.
 
-    `options` are those of the target's format, `src_options` of the source's. On failure nothing is left,
-    unless `resume` was asked: then the next call with `resume` and the same arguments goes on from the last
+    `options` are those of the target's format, `src_options` of the source's and of a backing file's, which
+    `backing_file` and `backing_fmt` in `options` name: then only what differs from it is written. On failure
+    nothing is left, unless `resume` was asked: then the next call with `resume` and the same arguments goes on from the last
     checkpoint, or from the start when the source has changed. With `durable` False nothing waits for the
     disk, as qemu-img does by default: a crash of this process still leaves a whole target or none, a power cut
     may not. Raises InvalidArgument (SAME_FILE, TARGET_NOT_A_FILE), Aborted (TARGET_BUSY), ResourceExhausted
@@ -58,10 +60,12 @@ def convert(
                 f"source and target are both {str(target_path)!r}; choose another target", reason="SAME_FILE"
             )
         identity = _identity(source_path, source, image_format.name, options)
+        identity["base"] = base_identity(target_path, options)
         partial = PartialTarget(target_path)
         sink: BlockSink | None = None
         try:
             sink, offset = _begin(partial, identity, image_format, source.size, options, resume=resume, durable=durable)
+            sink = over_base(sink, partial.opened, options, registry, base_options=src_options)
             with WriteBehind(partial.opened.fileno()) if durable else nullcontext():
                 result = copy(
                     source, sink,
