@@ -1,10 +1,10 @@
 """copy(): everything a source holds into a sink, in constant memory, whatever the disk's size.
 
 One stream of pieces in ascending order. A piece that lies in a plain file goes to a sink that can take it by
-copy_file_range, on the calling thread, and its bytes never enter this process. Every other piece is read by
-a worker thread, which also feeds the digest, looks for zeros and does the sink's encoding; the calling
-thread writes the results in order. Runs of zeros pass through as they are, however long, so the cost grows
-with the data.
+copy_file_range, on the calling thread, and its bytes never enter this process; unless a trial shows that two
+threads move them faster (hypersdk.data.offload). Every other piece is read by a worker thread, which also
+feeds the digest, looks for zeros and does the sink's encoding; the calling thread writes the results in
+order. Runs of zeros pass through as they are, however long, so the cost grows with the data.
 
 With a digest, all data takes the second way: the bytes have to be read in any case, and then the digest is
 of the very bytes that were written.
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from hypersdk.data import zeros
 from hypersdk.data.copytypes import CopyHooks, CopyOptions, CopyProgress, CopyResult
 from hypersdk.data.extent import Extent, ExtentKind, FileRange
+from hypersdk.data.offload import Trial
 from hypersdk.data.pieces import Piece, PieceKind, plan
 from hypersdk.data.workers import BufferPool, in_order, usable_cores
 from hypersdk.errors import FailedPrecondition, InvalidArgument, from_exception
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 _FILE_PIECES = 8
 """Pieces that one copy_file_range may span: the cost of a call in Python vanishes, `check` stays prompt."""
+_FILE_PIECE_BYTES = 8 << 20
+_PLAIN_PIECE_BYTES = 4 << 20
+"""Of plain bytes that go through memory: fewer, larger writes (1 MiB: 5 % slower)."""
 _MAX_SOURCE_UNIT = 8 << 20
 _MAX_IN_FLIGHT_BYTES = 64 << 20
 _PROGRESS_SECONDS = 0.1
@@ -88,12 +92,18 @@ class _Copy:
         self._options = options
         self._hooks = hooks
         self._unit = sink.granularity
-        self._piece = _piece_bytes(source, sink, options, hooks)
-        self._threads = options.threads or usable_cores()
+        self._by_file = not sink.encodes and hooks.digest is None
+        """May a piece be handed to the sink as ranges of files?"""
+        plain = self._by_file and _lies_in_files(source, options.resume_offset)
+        cores = usable_cores()
+        self._piece = _piece_bytes(source, sink, options, hooks, _PLAIN_PIECE_BYTES if plain and cores > 1 else 0)
+        self._threads = options.threads or (max(1, cores - 1) if plain else cores)
+        self._trial = Trial() if plain and cores > 1 else None
         limit = options.read_ahead or 2 * self._threads + 2
         self._limit = max(2, min(limit, _MAX_IN_FLIGHT_BYTES // self._piece))
         self._pool = BufferPool(self._piece)
-        self._by_file = not sink.encodes and hooks.digest is None
+        self._plan_by_file = self._by_file
+        """Are further pieces planned so? False once a trial was lost; those planned already still go."""
         self._read = self._written = 0
         self._started = self._progress_at = self._checkpoint_at = time.monotonic()
         self._checkpoint_moved = 0
@@ -125,6 +135,7 @@ class _Copy:
         taken from a file is cut again."""
         start, size = self._options.resume_offset, self._source.size
         large = self._piece * (_FILE_PIECES if self._by_file and self._hooks.throttle is None else 1)
+        large = min(large, max(self._piece, _FILE_PIECE_BYTES // self._piece * self._piece))
         extents = self._source.extents(start, size - start) if start < size else iter(())
         for piece in plan(extents, size, unit=self._unit, piece_bytes=large):
             if piece.kind == PieceKind.ZERO:
@@ -139,7 +150,7 @@ class _Copy:
 
     def _file_ranges(self, piece: Piece) -> tuple[FileRange, ...] | None:
         """Where the piece lies in files, if each range holds whole units of the sink."""
-        if not self._by_file or piece.kind != PieceKind.DATA or self._padded(piece) != piece.length:
+        if not self._plan_by_file or piece.kind != PieceKind.DATA or self._padded(piece) != piece.length:
             return None
         found = self._source.file_ranges(piece.offset, piece.length)
         if found is None:
@@ -192,10 +203,23 @@ class _Copy:
         try:
             if piece.kind == PieceKind.ZERO:
                 self._sink.zero(piece.offset, self._padded(piece))
-            elif task.ranges is None or not self._store_ranges(piece, task.ranges):
+            elif task.ranges is None or not self._store_ranges_measured(piece, task.ranges):
                 self._store_loaded(piece, loaded)
         except OSError as exc:
             raise from_exception(exc, doing=f"writing the target at offset {piece.offset}") from exc
+
+    def _store_ranges_measured(self, piece: Piece, ranges: tuple[FileRange, ...]) -> bool:
+        trial = self._trial
+        if trial is None:
+            return self._store_ranges(piece, ranges)
+        before = self._written
+        trial.begin()
+        taken = self._store_ranges(piece, ranges)
+        trial.end(self._written - before)
+        if trial.over:
+            self._plan_by_file = not trial.two_threads_are_better
+            self._trial = None
+        return taken
 
     def _store_ranges(self, piece: Piece, ranges: tuple[FileRange, ...]) -> bool:
         """False when the sink refuses; it is not asked again."""
@@ -214,7 +238,7 @@ class _Copy:
                 ):
                     self._written += count
                 else:
-                    self._by_file = False
+                    self._by_file = self._plan_by_file = False
                     return False
             offset += length
         self._read += piece.length
@@ -304,7 +328,17 @@ class _Copy:
             )
 
 
-def _piece_bytes(source: BlockSource, sink: BlockSink, options: CopyOptions, hooks: CopyHooks) -> int:
+def _lies_in_files(source: BlockSource, start: int) -> bool:
+    """Is the first data of the source in a plain file? Then, as formats are, nearly all of it is."""
+    if start >= source.size:
+        return False
+    first = next((e for e in source.extents(start, source.size - start) if e.kind == ExtentKind.DATA), None)
+    return first is not None and source.file_ranges(first.offset, min(first.length, source.granularity)) is not None
+
+
+def _piece_bytes(
+    source: BlockSource, sink: BlockSink, options: CopyOptions, hooks: CopyHooks, at_least: int = 0
+) -> int:
     """The piece size: a multiple of the sink's granularity always, of the source's unless that is huge, and
     of a digest's chunks, so that one worker hashes a whole chunk."""
     if sink.granularity < 1 or options.piece_bytes < 1:
@@ -317,7 +351,7 @@ def _piece_bytes(source: BlockSource, sink: BlockSink, options: CopyOptions, hoo
         from hypersdk.data.digest import CHUNK_BYTES
 
         unit = max(unit, CHUNK_BYTES)
-    rounded = -(-options.piece_bytes // unit) * unit
+    rounded = -(-max(options.piece_bytes, at_least) // unit) * unit
     return -(-rounded // sink.granularity) * sink.granularity
 
 

@@ -2,9 +2,8 @@
 dependencies can never clash with ours.
 
 A plugin is an installable distribution with entry points in the groups `hypersdk.<kind>`. Each entry point names a
-class: a subclass of the kind's contract, created with no arguments and configured afterwards. Beside the class, in
-the same
-package, lies `manifest.json`, which the kernel reads without importing anything.
+class: a subclass of the kind's contract, created with no arguments and configured afterwards. Beside the class, in the
+same package, lies `manifest.json`, which the kernel reads without importing anything.
 
     kind        contract          one instance is
     provider    Provider          a platform, opened for one connection
@@ -13,16 +12,47 @@ package, lies `manifest.json`, which the kernel reads without importing anything
     task        Task              a job type
 
 Methods marked (C) are called in the control host, (R) in a runner, (CR) in both.
+
+Names are imported when they are first used: a format plugin does not pay 10 ms for the contracts of providers.
 """
 
-from hypersdk.plugin.image_format import CheckReport, ImageFormat
-from hypersdk.plugin.manifest import API_VERSION, ComponentManifest, Manifest, MethodPolicy
-from hypersdk.plugin.provider import ChangeSet, DiskSpec, Health, Machine, MachineDisk, Nic, Page, Provider
-from hypersdk.plugin.storage import ObjectInfo, ObjectWriter, Storage
-from hypersdk.plugin.task import Progress, Task, TaskContext
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hypersdk.plugin.image_format import CheckReport, ImageFormat
+    from hypersdk.plugin.manifest import API_VERSION, ComponentManifest, Manifest, MethodPolicy
+    from hypersdk.plugin.provider import ChangeSet, DiskSpec, Health, Machine, MachineDisk, Nic, Page, Provider
+    from hypersdk.plugin.storage import ObjectInfo, ObjectWriter, Storage
+    from hypersdk.plugin.task import Progress, Task, TaskContext
+
+_HOMES = {
+    "image_format": ("CheckReport", "ImageFormat"),
+    "manifest": ("API_VERSION", "ComponentManifest", "Manifest", "MethodPolicy"),
+    "provider": ("ChangeSet", "DiskSpec", "Health", "Machine", "MachineDisk", "Nic", "Page", "Provider"),
+    "storage": ("ObjectInfo", "ObjectWriter", "Storage"),
+    "task": ("Progress", "Task", "TaskContext"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "API_VERSION", "ChangeSet", "CheckReport", "ComponentManifest", "DiskSpec", "Health", "ImageFormat", "Machine",
     "MachineDisk", "Manifest", "MethodPolicy", "Nic", "ObjectInfo", "ObjectWriter", "Page", "Progress", "Provider",
     "Storage", "Task", "TaskContext",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    module = _HOME_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
