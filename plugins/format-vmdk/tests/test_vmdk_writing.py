@@ -177,6 +177,7 @@ def test_descriptors_carry_what_vmware_and_virtualbox_want(tmp_path):
         ({"nonsense": "1"}, InvalidArgument),
         ({"subformat": "triangular"}, InvalidArgument),
         ({"subformat": "monolithicFlat"}, Unsupported),
+        ({"compress": "on", "subformat": "monolithicSparse"}, InvalidArgument),
         ({"adapter_type": "floppy"}, InvalidArgument),
         ({"compat6": "maybe"}, InvalidArgument),
         ({"compat6": "on", "hwversion": "9"}, InvalidArgument),

@@ -1,4 +1,4 @@
-"""VMDK, the disk format of VMware, read in all its subformats and written in the self-contained ones.
+"""VMDK, the disk format of VMware, read in all its subformats and written in the hosted ones.
 
     format      VmdkFormat, what the entry point names
     options     the options of open and create
@@ -10,7 +10,8 @@
     geometry    what all three say of their tables, checked
     tables      grain directories and tables       extents    flat, zero and sparse extents
     grains      compressed grains
-    sparse_sink, stream_sink   the two writers     check      consistency
+    sparse_sink, stream_sink   the writers of one file; split_sink of several
+    check       consistency                        measure    how large a file will be
 
 Specification: "VMware Virtual Disks, Virtual Disk Format 5.0" (cited as VDF 5.0); COWD and seSparse by observation.
 """

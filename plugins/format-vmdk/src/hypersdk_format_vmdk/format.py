@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hypersdk.errors import InvalidArgument
+from hypersdk.errors import InvalidArgument, Unsupported
 from hypersdk.plugin import CheckReport, ImageFormat
 
 from hypersdk_format_vmdk.descriptor import looks_like_descriptor
 from hypersdk_format_vmdk.layout import COWD_MAGIC, HOSTED_MAGIC, SESPARSE_MAGIC
-from hypersdk_format_vmdk.options import CREATE_HELP, parse_chain, parse_create
+from hypersdk_format_vmdk.options import CREATE_HELP, ONE_FILE, SEVERAL_FILES, parse_chain, parse_create
 
 if TYPE_CHECKING:
     from hypersdk.data.imagefile import ImageFile
@@ -49,9 +49,13 @@ class VmdkFormat(ImageFormat):
         options: Mapping[str, str] | None = None,
         resume: Mapping[str, Any] | None = None,
     ) -> BlockSink:
-        """Options: see `create_options`. A size that is no multiple of 512 is stored rounded up, zeros behind it."""
+        """Options: see `create_options`. A size that is no multiple of 512 is stored rounded up, zeros behind it.
+
+        Raises InvalidArgument, Unsupported (SUBFORMAT_UNSUPPORTED: several files where one can be made), and what
+        ImageFile.create_sibling raises."""
         from hypersdk_format_vmdk.grain_sink import MAX_SIZE
         from hypersdk_format_vmdk.sparse_sink import SparseSink
+        from hypersdk_format_vmdk.split_sink import SplitSink
         from hypersdk_format_vmdk.stream_sink import StreamSink
 
         chosen = parse_create(options)
@@ -59,6 +63,14 @@ class VmdkFormat(ImageFormat):
             raise InvalidArgument(
                 f"a VMDK holds from 1 to {MAX_SIZE} bytes, not {size}", reason="IMAGE_SIZE_INVALID"
             )
+        if chosen.subformat in SEVERAL_FILES:
+            if file.new_siblings is None:
+                raise Unsupported(
+                    f"subformat {chosen.subformat} is several files, and this target takes one; use one of "
+                    f"{', '.join(ONE_FILE)}",
+                    reason="SUBFORMAT_UNSUPPORTED", metadata={"subformat": chosen.subformat},
+                )  # fmt: skip
+            return SplitSink(file, size, chosen, resume)
         sink = StreamSink if chosen.subformat == "streamOptimized" else SparseSink
         return sink.create(file, size, chosen) if resume is None else sink.resume(file, size, resume)
 

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import secrets
 import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from hypersdk.data.images.partial import published_name
 
 from hypersdk_format_vmdk.layout import CID_NONE, SECTOR
 from hypersdk_format_vmdk.options import CreateOptions
@@ -22,7 +26,7 @@ parentCID=ffffffff
 createType="{create_type}"
 
 # Extent description
-RW {sectors} SPARSE "{name}"
+{extents}
 
 # The Disk Data Base
 #DDB
@@ -42,15 +46,20 @@ ddb.virtualHWVersion = "{hwversion}"
 """
 
 
-def render_descriptor(name: str, sectors: int, options: CreateOptions) -> bytes:
-    """A new disk's descriptor, padded to DESCRIPTOR_SECTORS. `name`: of the file, for its extent line."""
+def embedded_descriptor(path: Path, sectors: int, options: CreateOptions) -> bytes:
+    """The descriptor of a disk in one sparse file, padded to DESCRIPTOR_SECTORS. `path`: of the file."""
+    text = render_descriptor([f'RW {sectors} SPARSE "{plain_name(path)}"'], sectors, options)
+    return text.ljust(DESCRIPTOR_SECTORS * SECTOR, b"\0")
+
+
+def render_descriptor(extents: Sequence[str], sectors: int, options: CreateOptions) -> bytes:
+    """A new disk's descriptor with these extent lines."""
     cid = new_cid()
     cylinders, heads = geometry(sectors, options.adapter_type)
     text = _TEMPLATE.format(
         cid=cid,
         create_type=options.subformat,
-        sectors=sectors,
-        name=_plain(name),
+        extents="\n".join(extents),
         adapter=options.adapter_type,
         cylinders=cylinders,
         heads=heads,
@@ -61,7 +70,7 @@ def render_descriptor(name: str, sectors: int, options: CreateOptions) -> bytes:
         modification_uuid=uuid.uuid4(),
         hwversion=options.hwversion,
     )
-    return text.encode("utf-8", "surrogateescape").ljust(DESCRIPTOR_SECTORS * SECTOR, b"\0")
+    return text.encode("utf-8", "surrogateescape")
 
 
 def new_cid() -> int:
@@ -81,10 +90,7 @@ def _vmware_uuid() -> str:
     return f"60 00 C2 {raw[:5].hex(' ')}-{raw[5:].hex(' ')}"
 
 
-def _plain(name: str) -> str:
-    """The name under which a partial file will be published: what `hypersdk.data.images` calls
-    `.<name>.partial-hypersdk` until it is complete. Nothing in it can end the quoted string."""
-    suffix = ".partial-hypersdk"
-    if name.startswith(".") and name.endswith(suffix):
-        name = name[1 : -len(suffix)]
-    return "".join("_" if c in '"\r\n' else c for c in name)[:255]
+def plain_name(path: Path) -> str:
+    """The name under which a file, perhaps still a partial one, is known in descriptors: nothing in it can end the
+    quoted string, or makes it a path."""
+    return "".join("_" if c in '"\r\n\\' else c for c in published_name(path))[:255]

@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from hypersdk.errors import FieldViolation, InvalidArgument, Unsupported
+from hypersdk.errors import FieldViolation, InvalidArgument
 
-SUBFORMATS = ("monolithicSparse", "streamOptimized")
+ONE_FILE = ("monolithicSparse", "streamOptimized")
 SEVERAL_FILES = ("monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat")
+SUBFORMATS = ONE_FILE + SEVERAL_FILES
+SPARSE = ("monolithicSparse", "twoGbMaxExtentSparse")
 ADAPTERS = ("ide", "lsilogic", "buslogic", "legacyESX")
 
 CREATE_HELP: Mapping[str, str] = {
@@ -22,7 +24,8 @@ CREATE_HELP: Mapping[str, str] = {
     "hwversion": "virtual hardware version, a number; default 4",
     "compat6": "on: for VMware version 6, the same as hwversion=6; default off",
     "toolsversion": "version of VMware Tools in the guest, a number; default 2147483647 (not managed)",
-    "zeroed_grain": "on: allow zeroed-grain entries (header version 2); monolithicSparse only; default off",
+    "zeroed_grain": "on: allow zeroed-grain entries (header version 2); sparse subformats only; default off",
+    "compress": "on: the same as subformat=streamOptimized; default off",
 }
 
 OPEN_HELP: Mapping[str, str] = {
@@ -52,18 +55,15 @@ class CreateOptions:
 
 
 def parse_create(options: Mapping[str, str] | None) -> CreateOptions:
-    """Raises InvalidArgument (unknown option, impossible value), Unsupported (a subformat of several files)."""
+    """Raises InvalidArgument (OPTION_UNKNOWN, OPTION_INVALID)."""
     given = dict(options or {})
     _refuse_unknown(given, CREATE_HELP, "creating")
-    subformat = given.get("subformat", "monolithicSparse")
-    if subformat in SEVERAL_FILES:
-        raise Unsupported(
-            f"subformat {subformat} is several files, and only images of one file are written; use one of "
-            f"{', '.join(SUBFORMATS)}",
-            reason="SUBFORMAT_UNSUPPORTED", metadata={"subformat": subformat},
-        )  # fmt: skip
+    compress = _switch(given, "compress")
+    subformat = given.get("subformat", "streamOptimized" if compress else "monolithicSparse")
     if subformat not in SUBFORMATS:
         raise _wrong("subformat", f"must be one of {', '.join(SUBFORMATS)}, not {subformat!r}")
+    if compress and subformat != "streamOptimized":
+        raise _wrong("compress", f"cannot be on with subformat {subformat}: only streamOptimized is compressed")
     adapter = given.get("adapter_type", "ide")
     if adapter not in ADAPTERS:
         raise _wrong("adapter_type", f"must be one of {', '.join(ADAPTERS)}, not {adapter!r}")
@@ -76,7 +76,7 @@ def parse_create(options: Mapping[str, str] | None) -> CreateOptions:
         if name in given and not _NUMBER.fullmatch(given[name]):
             raise _wrong(name, f"must be a number, not {given[name]!r}")
     zeroed = _switch(given, "zeroed_grain")
-    if zeroed and subformat != "monolithicSparse":
+    if zeroed and subformat not in SPARSE:
         raise _wrong("zeroed_grain", f"cannot be on with subformat {subformat}")
     return CreateOptions(subformat, adapter, hwversion or "4", given.get("toolsversion", "2147483647"), zeroed)
 

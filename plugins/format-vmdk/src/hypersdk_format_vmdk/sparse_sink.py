@@ -1,4 +1,6 @@
-"""Writes monolithicSparse: header, descriptor, both directories with all their tables, then grains in order of arrival.
+"""Writes monolithicSparse, and the extents of twoGbMaxExtentSparse.
+
+Header, descriptor, both directories with all their tables, then grains in order of arrival.
 
 The tables are laid out in full in front of the grains (VDF 5.0, "Hosted Sparse Extents"), but only those that describe
 data are written: the others are holes of the file, so a 16 TiB disk costs 4 MiB of directories. Consecutive guest data
@@ -37,7 +39,7 @@ from hypersdk_format_vmdk.header import (
     SparseHeader,
     parse_header,
 )
-from hypersdk_format_vmdk.identity import DESCRIPTOR_SECTORS, render_descriptor
+from hypersdk_format_vmdk.identity import DESCRIPTOR_SECTORS, embedded_descriptor
 from hypersdk_format_vmdk.layout import SECTOR
 from hypersdk_format_vmdk.options import CreateOptions
 
@@ -56,11 +58,12 @@ class SparseSink(GrainSink):
         self._position = header.overhead * SECTOR
 
     @classmethod
-    def create(cls, file: ImageFile, size: int, options: CreateOptions) -> Self:
+    def create(cls, file: ImageFile, size: int, options: CreateOptions, *, embedded: bool = True) -> Self:
+        """With `embedded` False an extent of a disk whose descriptor is another file."""
         sectors = -(-size // SECTOR)
-        sink = cls(file, size, _header(size, sectors, zeroed_grain=options.zeroed_grain))
+        sink = cls(file, size, _header(size, sectors, zeroed_grain=options.zeroed_grain, embedded=embedded))
         header = sink._header
-        file.pwrite(0, header.pack() + render_descriptor(file.path.name, sectors, options))
+        file.pwrite(0, header.pack() + (embedded_descriptor(file.path, sectors, options) if embedded else b""))
         for start in (header.redundant_offset, header.directory_offset):
             first = start + sink._directory_sectors
             numbers = np.arange(sink._tables, dtype="<u4") * np.uint32(TABLE_SECTORS) + np.uint32(first)
@@ -164,7 +167,7 @@ class SparseSink(GrainSink):
         return self._facts(SUBFORMAT)
 
 
-def _header(size: int, sectors: int, *, zeroed_grain: bool) -> SparseHeader:
+def _header(size: int, sectors: int, *, zeroed_grain: bool, embedded: bool) -> SparseHeader:
     tables = -(-size // TABLE_SPAN)
     directory = -(-tables * 4 // SECTOR)
     redundant = 1 + DESCRIPTOR_SECTORS
@@ -175,8 +178,8 @@ def _header(size: int, sectors: int, *, zeroed_grain: bool) -> SparseHeader:
         flags=FLAG_NEWLINES | FLAG_REDUNDANT | (FLAG_ZERO_GRAIN if zeroed_grain else 0),
         capacity=sectors,
         grain=GRAIN_SECTORS,
-        descriptor_offset=1,
-        descriptor_size=DESCRIPTOR_SECTORS,
+        descriptor_offset=1 if embedded else 0,
+        descriptor_size=DESCRIPTOR_SECTORS if embedded else 0,
         table_entries=TABLE_ENTRIES,
         redundant_offset=redundant,
         directory_offset=primary,

@@ -41,7 +41,7 @@ from hypersdk_format_vmdk.header import (
     SparseHeader,
     parse_header,
 )
-from hypersdk_format_vmdk.identity import DESCRIPTOR_SECTORS, render_descriptor
+from hypersdk_format_vmdk.identity import DESCRIPTOR_SECTORS, embedded_descriptor
 from hypersdk_format_vmdk.layout import SECTOR
 from hypersdk_format_vmdk.markers import FOOTER, GRAIN_DIRECTORY, GRAIN_TABLE, metadata_marker
 from hypersdk_format_vmdk.options import CreateOptions
@@ -63,7 +63,7 @@ class StreamSink(GrainSink):
     @classmethod
     def create(cls, file: ImageFile, size: int, options: CreateOptions) -> Self:
         sink = cls(file, size)
-        head = sink._header.pack() + render_descriptor(file.path.name, sink._header.capacity, options)
+        head = sink._header.pack() + embedded_descriptor(file.path, sink._header.capacity, options)
         file.pwrite(0, head.ljust(sink._position, b"\0"))
         return sink
 

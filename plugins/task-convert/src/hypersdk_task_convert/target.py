@@ -1,13 +1,13 @@
-"""Target: the file that a conversion makes, under another name until it is verified.
+"""Target: the file that a conversion makes, or several, under other names until they are verified.
 
 Its life: `begin` finds or makes `.<name>.hypersdk-<job>` in the target's own directory, `publish` gives it
 the target's name in one step, `discard` deletes it. The unfinished file bears the job's id, so two jobs
-never share one, and what a dead runner left can be found by its path.
+never share one, and what a dead runner left can be found by its path. The further files of an image of several
+(hypersdk.data.siblings) are named after it, and published before it.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Mapping
@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from hypersdk.data.imagefile import ImageFile
+from hypersdk.data.siblings import NewSiblings, drop_leftovers, link_or_rename, sync_directory
 from hypersdk.errors import AlreadyExists, FailedPrecondition, InvalidArgument, from_exception
 
 _MARK = ".hypersdk-"
 _MAX_NAME = 255
+_SIBLING_MARK = len(".0000")
 
 
 class Target:
@@ -28,14 +30,16 @@ class Target:
     def __init__(self, path: Path, job: str, *, overwrite: bool) -> None:
         self.path = path
         suffix = f"{_MARK}{job.rpartition('/')[2]}"
-        room = _MAX_NAME - len(os.fsencode(suffix)) - 1
+        room = _MAX_NAME - len(os.fsencode(suffix)) - 1 - _SIBLING_MARK
         stem = os.fsdecode(os.fsencode(path.name)[:room])
         self.partial = path.with_name(f".{stem}{suffix}")
         self._overwrite = overwrite
+        self._siblings = NewSiblings(self.partial, path, overwrite=overwrite)
 
     def check(self, source: Path) -> None:
         """Raises InvalidArgument (SAME_FILE, TARGET_NOT_A_FILE), AlreadyExists (TARGET_EXISTS),
-        FailedPrecondition (TARGET_DIRECTORY_MISSING)."""
+        FailedPrecondition (TARGET_DIRECTORY_MISSING). Further files will be judged by the same when they are made."""
+        self._siblings = NewSiblings(self.partial, self.path, overwrite=self._overwrite, protected=source)
         if not self.path.parent.is_dir():
             raise FailedPrecondition(
                 f"there is no directory {str(self.path.parent)!r}; make it first",
@@ -64,43 +68,41 @@ class Target:
         try:
             if resume:
                 with suppress(FileNotFoundError):
-                    return ImageFile.create(self.partial, resume=True), True
+                    return self._with_siblings(ImageFile.create(self.partial, resume=True)), True
+            self._siblings.discard()
             self.partial.unlink(missing_ok=True)
-            return ImageFile.create(self.partial), False
+            return self._with_siblings(ImageFile.create(self.partial)), False
         except OSError as exc:
             raise from_exception(exc, doing=f"making {str(self.partial)!r}") from exc
 
+    def _with_siblings(self, file: ImageFile) -> ImageFile:
+        file.new_siblings = self._siblings
+        return file
+
     def publish(self) -> None:
-        """Give the finished, synced file its name. Raises AlreadyExists (TARGET_EXISTS) when somebody took
-        the name meanwhile and it must not be overwritten."""
+        """Give the finished, synced file its name, its siblings theirs before. Raises AlreadyExists (TARGET_EXISTS)
+        when somebody took a name meanwhile and it must not be overwritten."""
         try:
             if self._overwrite:
                 with suppress(FileNotFoundError):
                     self.partial.chmod(stat.S_IMODE(self.path.stat().st_mode))
+            self._siblings.publish()
+            if self._overwrite:
                 self.partial.replace(self.path)
             else:
-                self._publish_if_absent()
-            _sync_directory(self.path.parent)
-        except FileExistsError as exc:
-            raise self._exists() from exc
+                link_or_rename(self.partial, self.path)
+            sync_directory(self.path.parent)
         except OSError as exc:
+            self._siblings.withdraw()
+            if isinstance(exc, FileExistsError):
+                raise self._exists() from exc
             raise from_exception(exc, doing=f"publishing {str(self.path)!r}") from exc
-
-    def _publish_if_absent(self) -> None:
-        try:
-            os.link(self.partial, self.path, follow_symlinks=False)
-        except OSError as exc:
-            if exc.errno not in {errno.EPERM, errno.EOPNOTSUPP}:
-                raise
-            # No hard links here (FAT, some FUSE): look, then rename, which leaves a moment for somebody else.
-            if self.path.is_symlink() or self.path.exists():
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from exc
-            self.partial.replace(self.path)
-            return
-        self.partial.unlink()
+        self.discard()
 
     def discard(self) -> None:
+        """Drop the hidden names; what is published stays. Idempotent."""
         with suppress(OSError):  # its directory went away or became read-only: nothing more can be done about it
+            self._siblings.discard()
             self.partial.unlink(missing_ok=True)
 
     def record(self) -> dict[str, str]:
@@ -123,12 +125,5 @@ def cleanup_record(record: Mapping[str, Any]) -> None:
         raise InvalidArgument("the record names no unfinished conversion", reason="RECORD_INVALID") from exc
     if not path.is_absolute() or not path.name.startswith(".") or _MARK not in path.name:
         raise InvalidArgument("the record names no unfinished conversion", reason="RECORD_INVALID")
+    drop_leftovers(path)
     path.unlink(missing_ok=True)
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -32,6 +32,7 @@ class ConvertTask(Task):
         target = Target(spec.target_path, context.job, overwrite=spec.overwrite)
         saved = dict(context.checkpoint or {})
         if _was_published(saved, spec.target_path):
+            target.discard()
             return self._done(context, spec, ImageFacts.from_json(saved["facts"]), {})
         image_format = context.image_format(spec.image_format)
         options = compressing(image_format, spec.options) if spec.compress else dict(spec.options)
@@ -96,6 +97,11 @@ class ConvertTask(Task):
             "size_bytes": facts.file_bytes,
             "allocated_bytes": facts.allocated_bytes,
             "sha256": facts.file_sha256,
+            "siblings": [
+                {"path": str(spec.target_path.with_name(sibling.name)), "size_bytes": sibling.file_bytes,
+                 "allocated_bytes": sibling.allocated_bytes, "sha256": sibling.file_sha256}
+                for sibling in facts.siblings
+            ],
             "virtual_size_bytes": facts.virtual_size,
             "content": facts.content(),
             **moved,

@@ -5,6 +5,7 @@
     sink      BlockSink: a virtual disk that is being written
     imagefile ImageFile: a window of a regular file that format plugins read and write, and the rule which
               other files an image may name
+    siblings  NewSiblings: the further files of an image that is being made
     pipeline  copy(source, sink): bounded read-ahead, progress, checkpoint, cancel
     digest    content digests: plain SHA-256 and a resumable tree of chunk digests
     layers    opening formats that are tables of units (unitsource, unitmap, twolevel, unitcodecs), with their chains

@@ -3,19 +3,30 @@
 Every byte that a format plugin touches goes through here, so this is where a read past the end becomes a
 typed error, and where an image that names other files (VMDK extents, backing files) is held to the rule:
 only plain names of regular files in the image's own directory, never a path, a link, a device, a FIFO or a
-URL.
+URL. Files that a format makes beside the one it was given are under the same rule.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from hypersdk.data.sink import Buffer
-from hypersdk.errors import FailedPrecondition, InvalidArgument, MalformedImage, NotFound, PermissionDenied
+from hypersdk.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    MalformedImage,
+    NotFound,
+    PermissionDenied,
+    Unsupported,
+)
+
+if TYPE_CHECKING:
+    from hypersdk.data.siblings import NewSiblings
 
 _MAX_NAME = 255
 _MAX_OFFSET = (1 << 63) - 1  # of the operating system's calls, bytes
@@ -23,7 +34,11 @@ _MAX_OFFSET = (1 << 63) - 1  # of the operating system's calls, bytes
 
 class ImageFile:
     """[base, base+length) of one open regular file. All offsets are relative to `base`. Positional reads and
-    writes are thread-safe. A window that was given no length follows the file as it grows."""
+    writes are thread-safe. A window that was given no length follows the file as it grows.
+
+    new_siblings   set by whoever made the file, if files may be made beside it
+    aliases        names that other files have for now, by those that the image knows them by
+    """
 
     def __init__(
         self, fd: int, path: Path, *, base: int = 0, length: int | None = None, writable: bool = False
@@ -34,6 +49,8 @@ class ImageFile:
         self.durable = True
         self._fd = fd
         self._length = length
+        self.new_siblings: NewSiblings | None = None
+        self.aliases: Mapping[str, str] = {}
         self._siblings: list[ImageFile] = []
         self._is_part = length is not None
 
@@ -89,6 +106,11 @@ class ImageFile:
     def fileno(self) -> int:
         return self._fd
 
+    @property
+    def siblings(self) -> tuple[ImageFile, ...]:
+        """The files opened or made beside this one and not closed yet."""
+        return tuple(sibling for sibling in self._siblings if sibling.fileno() >= 0)
+
     def pread(self, offset: int, length: int, *, structure: str = "image") -> bytes:
         """Exactly `length` bytes; MalformedImage naming `structure` when the window ends before."""
         self._check(offset, length, structure)
@@ -129,29 +151,33 @@ class ImageFile:
         """Open another file that this image names, by the rule in the module's docstring. It is closed with
         this one. Raises PermissionDenied (REFERENCE_REFUSED) for any name that is not plain, and for any name at all
         when this is a part of a file, such as a member of an archive, which has no directory; NotFound."""
-        if (
-            self._is_part
-            or not name
-            or len(name.encode("utf-8", "surrogateescape")) > _MAX_NAME
-            or name in {".", ".."}
-            or any(c in name for c in "/\\\0")
-            or name.startswith(("json:", "nbd:", "file:", "http:", "https:", "fd:"))
-            or "://" in name
-        ):
-            raise PermissionDenied(
-                f"{self.path.name}: {structure} names {name[:80]!r}, which is not a plain file name in the image's "
-                "own directory; such references are never followed",
-                reason="REFERENCE_REFUSED",
-                metadata={"structure": structure},
-            )
+        self._must_be_plain(name, structure)
         try:
-            sibling = ImageFile.open(self.path.parent / name, follow=False)
+            sibling = ImageFile.open(self.path.parent / self.aliases.get(name, name), follow=False)
         except NotFound as exc:
             raise NotFound(
                 f"{self.path.name}: {structure} names {name!r}, which is not beside it",
                 reason="REFERENCED_FILE_MISSING",
                 metadata={"structure": structure, "name": name},
             ) from exc
+        sibling.path = self.path.parent / name
+        self._siblings.append(sibling)
+        return sibling
+
+    def create_sibling(self, final_name: str, *, resume: bool = False) -> ImageFile:
+        """Make a file that belongs to this image, empty, or with `resume` open the one that a dead process left; a
+        format asks for its files in the same order each time. It lies under a hidden name and gets its own just before
+        this file does. It is closed with this one, if not before. Raises PermissionDenied as `open_sibling`;
+        Unsupported (SEVERAL_FILES_UNSUPPORTED) where `new_siblings` is not set; what NewSiblings.create raises."""
+        self._must_be_plain(final_name, "file to make")
+        if self.new_siblings is None:
+            raise Unsupported(
+                f"{self.path.name} goes to a place that takes one file, and the image is of several; choose a layout "
+                "of one file",
+                reason="SEVERAL_FILES_UNSUPPORTED",
+            )
+        sibling = self.new_siblings.create(final_name, resume=resume)
+        sibling.durable = self.durable
         self._siblings.append(sibling)
         return sibling
 
@@ -171,6 +197,23 @@ class ImageFile:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _must_be_plain(self, name: str, structure: str) -> None:
+        if (
+            self._is_part
+            or not name
+            or len(name.encode("utf-8", "surrogateescape")) > _MAX_NAME
+            or name in {".", ".."}
+            or any(c in name for c in "/\\\0")
+            or name.startswith(("json:", "nbd:", "file:", "http:", "https:", "fd:"))
+            or "://" in name
+        ):
+            raise PermissionDenied(
+                f"{self.path.name}: {structure} names {name[:80]!r}, which is not a plain file name in the image's "
+                "own directory; such references are never followed",
+                reason="REFERENCE_REFUSED",
+                metadata={"structure": structure},
+            )
 
     def _check(self, offset: int, length: int, structure: str) -> None:
         if self._fd < 0:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,13 +33,25 @@ _CHECK_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
+class SiblingFacts:
+    """A further file of the image, by its final name. Sizes in bytes, digest as hexadecimal."""
+
+    name: str
+    file_bytes: int
+    allocated_bytes: int
+    file_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReadBack:
-    """Digests as hexadecimal. `virtual_size` as the image's own reader says, bytes."""
+    """Digests as hexadecimal. `virtual_size` as the image's own reader says, bytes. `siblings`: the further files, in
+    the order in which they were made."""
 
     file_sha256: str
     sha256: str
     tree_sha256: str
     virtual_size: int
+    siblings: tuple[SiblingFacts, ...] = ()
 
 
 def read_back(
@@ -48,23 +60,31 @@ def read_back(
     content_bytes: int,
     *,
     threads: int = 0,
+    aliases: Mapping[str, str] | None = None,
     check: Callable[[], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ReadBack:
     """Read the image at `path`, whose first `content_bytes` are digested and whose rest must be zeros.
-    `check` is called often and may raise or block; `progress(offset, bytes read)`. Raises DataLoss
+    `aliases`: final name → present name of its further files. `check` is called often and may raise or block;
+    `progress(offset, bytes read)`. Raises DataLoss
     (VERIFY_MISMATCH) for a wrong size and what the reader raises."""
     stop = threading.Event()
+    image = ImageFile.open(path, follow=False)
+    image.aliases = aliases or {}
     with (
-        image_format.open(ImageFile.open(path, follow=False)) as source,
+        image_format.open(image) as source,
         ThreadPoolExecutor(1, thread_name_prefix="file-digest") as pool,
     ):
         whole_file = pool.submit(file_sha256, path, stop)
+        others = [
+            pool.submit(_sibling_facts, name, path.with_name(hidden), stop) for name, hidden in image.aliases.items()
+        ]
         try:
             _check_size(source, content_bytes, path)
             digest = ContentDigest(content_bytes)
             plain = _content(_Tapped(source, digest), digest, content_bytes, threads, check, progress)
-            return ReadBack(whole_file.result(), plain, digest.hexdigest(), source.size)
+            siblings = tuple(other.result() for other in others)
+            return ReadBack(whole_file.result(), plain, digest.hexdigest(), source.size, siblings)
         finally:
             stop.set()
 
@@ -82,6 +102,11 @@ def file_sha256(path: Path, stop: threading.Event | None = None) -> str:
     finally:
         os.close(fd)
     return sha.hexdigest()
+
+
+def _sibling_facts(name: str, path: Path, stop: threading.Event) -> SiblingFacts:
+    status = path.stat()
+    return SiblingFacts(name, status.st_size, status.st_blocks * 512, file_sha256(path, stop))
 
 
 def _content(

@@ -10,14 +10,14 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hypersdk.data.digest import CHUNK_BYTES, ContentDigest
 from hypersdk.data.pipeline import CopyHooks, CopyOptions, CopyProgress, copy
-from hypersdk.data.readback import ReadBack, read_back
+from hypersdk.data.readback import ReadBack, SiblingFacts, read_back
 from hypersdk.errors import DataLoss, HyperError, Unsupported
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ CHECKPOINT_SECONDS = 5.0
 class ImageFacts:
     """A finished image. All sizes in bytes; `content_bytes` is the source's size, which the digests
     `sha256` (of the raw content) and `tree_sha256` (hypersdk.data.digest.ContentDigest) cover.
-    `virtual_size` may be larger where a format rounds sizes up; the rest is zeros."""
+    `virtual_size` may be larger where a format rounds sizes up; the rest is zeros. `siblings`: the further files of
+    an image of several; everything else is of the main one."""
 
     file_bytes: int
     allocated_bytes: int
@@ -50,6 +51,7 @@ class ImageFacts:
     content_bytes: int
     sha256: str
     tree_sha256: str
+    siblings: tuple[SiblingFacts, ...] = ()
 
     def content(self) -> dict[str, Any]:
         """As manifests tell it."""
@@ -65,7 +67,8 @@ class ImageFacts:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ImageFacts:
-        return cls(**data)
+        siblings = tuple(SiblingFacts(**sibling) for sibling in data.get("siblings", ()))
+        return cls(**{**data, "siblings": siblings})
 
 
 class ImageTransfer:
@@ -117,16 +120,27 @@ class ImageTransfer:
         format and context raise; the file and the saved state then stay as they are, for another attempt or
         for deletion."""
         tree = self._saved.get("tree")
-        if not isinstance(tree, str):
+        if not isinstance(tree, str) or not self._adopt(self._saved.get("siblings") or ()):
             start = time.monotonic()
             tree = self._copy()
             self.seconds["copy"] = time.monotonic() - start
-            self._save({"tree": tree})
+            self._save({"tree": tree, "siblings": list(self._siblings)})
         start = time.monotonic()
         facts = self._verify(tree)
         self.seconds["verify"] = time.monotonic() - start
         self._digest_path.unlink(missing_ok=True)
         return facts
+
+    @property
+    def _siblings(self) -> tuple[str, ...]:
+        new = self._file.new_siblings
+        return new.names if new is not None else ()
+
+    def _adopt(self, names: Sequence[str]) -> bool:
+        """Are the siblings of a finished copy all there still? An attempt that died while it published may have moved
+        some."""
+        new = self._file.new_siblings
+        return not names or (new is not None and new.adopt(names))
 
     def _copy(self) -> str:
         sink, offset = self._sink()
@@ -165,6 +179,8 @@ class ImageTransfer:
                 self._context.log("transfer_restarted", "warning", cause=exc.message)
         self._digest_path.unlink(missing_ok=True)
         self._file.truncate(0)
+        if self._file.new_siblings is not None:
+            self._file.new_siblings.discard()
         return self._format.create(self._file, size, self._options), 0
 
     def _checkpoint(self, offset: int, state: dict[str, Any], digest: ContentDigest) -> None:
@@ -185,12 +201,14 @@ class ImageTransfer:
             return None
 
     def _verify(self, tree: str) -> ImageFacts:
-        with contextlib.suppress(OSError):  # advice only: some file systems have no page cache to drop
-            os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        aliases = self._file.new_siblings.aliases if self._file.new_siblings is not None else {}
+        for path in (self._path, *(self._path.with_name(hidden) for hidden in aliases.values())):
+            _drop_from_memory(path)
         size = self._source.size
         found = read_back(
             self._path, self._format, size,
             threads=self._threads,
+            aliases=aliases,
             check=self._context.check,
             progress=lambda at, read: self._report("verify", CopyProgress(at, size, read, 0)),
         )  # fmt: skip
@@ -212,7 +230,18 @@ class ImageTransfer:
             content_bytes=self._source.size,
             sha256=found.sha256,
             tree_sha256=found.tree_sha256,
+            siblings=found.siblings,
         )
+
+
+def _drop_from_memory(path: Path) -> None:
+    """So that what is read back comes from the medium. Advice only: some file systems have no page cache to drop."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        with contextlib.suppress(OSError):
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(fd)
 
 
 def compressing(image_format: ImageFormat, options: Mapping[str, str]) -> dict[str, str]:
@@ -221,8 +250,6 @@ def compressing(image_format: ImageFormat, options: Mapping[str, str]) -> dict[s
     known = image_format.create_options()
     if "compress" in known:
         return {"compress": "on", **options}
-    if "streamOptimized" in known.get("subformat", ""):
-        return {"subformat": "streamOptimized", **options}
     raise Unsupported(
         f"format {image_format.name} cannot compress; leave `compress` out or choose qcow2 or vmdk",
         reason="COMPRESS_UNSUPPORTED",

@@ -1,16 +1,17 @@
 """convert(): one image file into another format, crash-safe and resumable.
 
 The target grows under `.<name>.partial-hypersdk` in its own directory and gets its name by a rename after it
-is complete and synced; a crash leaves the old file or the new one, never half of one. With `resume`, a state
-file beside it says how far the data is durable, and of which source.
+is complete and synced; a crash leaves the old file or the new one, never half of one. An image of several files gets
+the names of the others first; a crash between may leave some of those, but never a main file that is not complete.
+With `resume`, a state file beside it says how far the data is durable, and of which source.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from hypersdk.data.writebehind import WriteBehind
 from hypersdk.errors import DataLoss, FailedPrecondition, InvalidArgument, from_exception
 
 if TYPE_CHECKING:
+    from hypersdk.data.imagefile import ImageFile
     from hypersdk.data.images.registry import FormatRegistry
     from hypersdk.data.sink import BlockSink
     from hypersdk.data.source import BlockSource
@@ -46,11 +48,12 @@ def convert(
 
     `options` are those of the target's format, `src_options` of the source's and of a backing file's, which
     `backing_file` and `backing_fmt` in `options` name: then only what differs from it is written. On failure
-    nothing is left, unless `resume` was asked: then the next call with `resume` and the same arguments goes on from the last
-    checkpoint, or from the start when the source has changed. With `durable` False nothing waits for the
+    nothing is left, unless `resume` was asked: then the next call with `resume` and the same arguments goes on from
+    the last checkpoint, or from the start when the source has changed. With `durable` False nothing waits for the
     disk, as qemu-img does by default: a crash of this process still leaves a whole target or none, a power cut
     may not. Raises InvalidArgument (SAME_FILE, TARGET_NOT_A_FILE), Aborted (TARGET_BUSY), ResourceExhausted
-    (DISK_FULL) and what formats and hooks raise."""
+    (DISK_FULL), AlreadyExists (TARGET_EXISTS, for another file of an image of several), and what formats and hooks
+    raise."""
     source_path, target_path = Path(src), Path(os.path.realpath(dst))
     options, hooks, copy_options = dict(options or {}), hooks or CopyHooks(), copy_options or CopyOptions()
     image_format = registry.get(dst_format)
@@ -61,12 +64,12 @@ def convert(
             )
         identity = _identity(source_path, source, image_format.name, options)
         identity["base"] = base_identity(target_path, options)
-        partial = PartialTarget(target_path)
+        partial = PartialTarget(target_path, protected=source_path)
         sink: BlockSink | None = None
         try:
             sink, offset = _begin(partial, identity, image_format, source.size, options, resume=resume, durable=durable)
             sink = over_base(sink, partial.opened, options, registry, base_options=src_options)
-            with WriteBehind(partial.opened.fileno()) if durable else nullcontext():
+            with _written_behind(partial.opened) if durable else nullcontext():
                 result = copy(
                     source, sink,
                     options=dataclasses.replace(copy_options, resume_offset=offset),
@@ -103,6 +106,18 @@ def _begin(
             partial.discard(keep=False)
             file, _ = partial.begin(identity, resume=False, durable=durable)
     return image_format.create(file, size, options), 0
+
+
+@contextmanager
+def _written_behind(file: ImageFile) -> Iterator[None]:
+    """The disk works while the copy goes on: on the file, and on the siblings that its sink began with."""
+    with ExitStack() as stack:
+        for fd in (file.fileno(), *(sibling.fileno() for sibling in file.siblings if sibling.writable)):
+            # a descriptor of its own, because sinks close siblings that are complete
+            own = os.dup(fd)
+            stack.callback(os.close, own)
+            stack.enter_context(WriteBehind(own))
+        yield
 
 
 def _saving(hooks: CopyHooks, partial: PartialTarget, identity: dict[str, Any]) -> CopyHooks:

@@ -1,8 +1,9 @@
 """PartialTarget: a file that is being made and has not got its name yet.
 
 Its life: `begin` (a fresh file, or the one a dead process left), `save` now and then, then `publish` or
-`discard`. It is locked while it lives, so two conversions to one name do not write into each other. What
-goes into it is the caller's affair.
+`discard`. It is locked while it lives, so two conversions to one name do not write into each other. An image of
+several files has the others beside it (hypersdk.data.siblings), published just before it. What goes into it is the
+caller's affair.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from hypersdk.data.imagefile import ImageFile
+from hypersdk.data.siblings import NewSiblings, drop_leftovers, sync_directory
 from hypersdk.errors import Aborted, InvalidArgument
 
 _STATE_VERSION = 1
@@ -34,10 +36,12 @@ def published_name(path: Path) -> str:
 
 
 class PartialTarget:
-    """`.<name>.partial-hypersdk` beside the target, and `.state` behind that when it can be resumed."""
+    """`.<name>.partial-hypersdk` beside the target, and `.state` behind that when it can be resumed. An image of
+    several files that replaces one may replace its other files too, but never the file `protected`."""
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, *, protected: Path | None = None) -> None:
         self.target = target
+        self._protected = protected
         self.path = target.with_name(f"{_PREFIX}{target.name}{_SUFFIX}")
         self.state_path = self.path.with_name(self.path.name + ".state")
         self._fresh_state_path = self.path.with_name(self.path.name + ".state.new")
@@ -69,6 +73,9 @@ class PartialTarget:
             self._file = ImageFile.create(self.path)
             self._lock(self._file)
         self.opened.durable = durable
+        self.opened.new_siblings = NewSiblings(
+            self.path, self.target, overwrite=self.target.exists(), protected=self._protected
+        )
         return self.opened, state
 
     def save(self, identity: dict[str, Any], state: dict[str, Any]) -> None:
@@ -79,17 +86,25 @@ class PartialTarget:
             out.flush()
             os.fsync(out.fileno())
         self._fresh_state_path.replace(self.state_path)
-        _sync_directory(self.path.parent)
+        sync_directory(self.path.parent)
 
     def publish(self) -> None:
         """Give the finished, synced file its name, replacing what had it (whose permissions it takes
-        over)."""
+        over); its siblings first. Raises FileExistsError, OSError."""
         with suppress(FileNotFoundError):
             os.fchmod(self.opened.fileno(), stat.S_IMODE(self.target.stat().st_mode))
-        self.path.replace(self.target)
+        siblings = self.opened.new_siblings
+        assert siblings is not None
+        try:
+            siblings.publish()
+            self.path.replace(self.target)
+        except OSError:
+            siblings.withdraw()
+            raise
+        siblings.tidy()
         self._drop_state()
         if self.opened.durable:
-            _sync_directory(self.path.parent)
+            sync_directory(self.path.parent)
         self.opened.close()
 
     def discard(self, *, keep: bool) -> None:
@@ -97,6 +112,7 @@ class PartialTarget:
         if self._file is None:
             return
         if not (keep and self.state_path.exists()):
+            drop_leftovers(self.path)
             self.path.unlink(missing_ok=True)
             self._drop_state()
         self._file.close()
@@ -120,6 +136,7 @@ class PartialTarget:
             with leftover:
                 self._lock(leftover)
                 self.path.unlink(missing_ok=True)
+        drop_leftovers(self.path)
         self._drop_state()
 
     def _drop_state(self) -> None:
@@ -150,11 +167,3 @@ class PartialTarget:
             return None
         state = saved.get("state")
         return state if isinstance(state, dict) else None
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
