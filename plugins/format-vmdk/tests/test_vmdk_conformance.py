@@ -9,7 +9,13 @@ from hypersdk_format_vmdk import VmdkFormat
 
 
 class TestVmdkContract(ImageFormatContract):
-    option_sets: ClassVar = [{}, {"subformat": "streamOptimized"}]
+    option_sets: ClassVar = [
+        {},
+        {"subformat": "streamOptimized"},
+        {"subformat": "monolithicFlat"},
+        {"subformat": "twoGbMaxExtentSparse"},
+        {"subformat": "twoGbMaxExtentFlat"},
+    ]
 
     @pytest.fixture
     def image_format(self):
