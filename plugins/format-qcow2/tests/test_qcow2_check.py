@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 
 import pytest
 from hypersdk.data.imagefile import ImageFile
@@ -90,3 +91,47 @@ def test_leaks_are_mended_with_refcounts_of_every_width(images, bits) -> None:
     assert images.check(path, repair=True).repaired == 3
     report = images.check(path)
     assert (report.corruptions, report.leaks) == (0, 0)
+
+
+def mend(images, path):
+    with ImageFile.open(path, writable=True) as file:
+        return images.format.mend(file)
+
+
+@pytest.mark.parametrize("order", ["1", "16", "64"])
+def test_mending_makes_lost_refcounts_and_flags_agree_with_the_tables(images, order) -> None:
+    path = images.write(b"\1" * (64 * CLUSTER), {"cluster_size": "4k", "refcount_bits": order})
+    wanted = path.read_bytes()
+    block = word(path, word(path, 48))
+    patch(path, block, bytes(CLUSTER))
+    patch(path, l2_entry(path, 5), (word(path, l2_entry(path, 5)) & ~(1 << 63)).to_bytes(8, "big"))
+    patch(path, 72, (3).to_bytes(8, "big"))
+    assert images.check(path).corruptions > 64
+    report = mend(images, path)
+    assert (report.corruptions, report.leaks) == (0, 0)
+    assert report.repaired > 64
+    assert path.read_bytes() == wanted
+
+
+def test_mending_leaves_a_cluster_with_two_owners_alone(images, path) -> None:
+    patch(path, l2_entry(path, 3), word(path, l2_entry(path, 4)).to_bytes(8, "big"))
+    before = path.read_bytes()
+    assert mend(images, path).corruptions >= 1
+    assert path.read_bytes() == before
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("options", ["lazy_refcounts=on", "lazy_refcounts=on,extended_l2=on"])
+def test_an_image_that_a_crash_left_dirty_is_mended_to_qemu_imgs_liking(images, tmp_path, qemu_img, options) -> None:
+    qemu_img("create", "-f", "qcow2", "-o", options, "dirty.qcow2", "64M")
+    subprocess.run(
+        ["qemu-io", "-c", "write -P 7 0 3M", "-c", "abort", "dirty.qcow2"], cwd=tmp_path, capture_output=True,
+        check=False,
+    )  # fmt: skip
+    path = tmp_path / "dirty.qcow2"
+    assert images.check(path).details["dirty"]
+    report = mend(images, path)
+    assert (report.corruptions, report.leaks) == (0, 0)
+    assert not images.check(path).details["dirty"]
+    qemu_img("check", "dirty.qcow2")
+    assert images.read(path)[: 3 << 20] == b"\7" * (3 << 20)

@@ -1,11 +1,13 @@
 """check(): do the refcounts tell the truth about the tables?
 
 Every reference is counted anew (`census`) and compared with the stored refcounts and the COPIED flags, as
-`qemu-img check` does. Guest data is not read. Repair lowers refcounts that are too high; corruption is only
-ever reported.
+`qemu-img check` does. Guest data is not read. Repair lowers refcounts that are too high; with `mend`, refcounts and
+flags that contradict sound tables are made to agree with them (`rebuild`). Other corruption is only ever reported.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 from hypersdk.data.imagefile import ImageFile
@@ -22,20 +24,25 @@ from hypersdk_format_qcow2.geometry import (
 )
 from hypersdk_format_qcow2.header import Header, parse_header
 from hypersdk_format_qcow2.l1 import U64, load_table
+from hypersdk_format_qcow2.rebuild import rebuild
 from hypersdk_format_qcow2.refcounts import block_entries, pack_block, unpack_block
 from hypersdk_format_qcow2.snapshots import load_snapshots
 
 _CHUNK = 1 << 20
 
 
-def check_image(file: ImageFile, *, repair: bool = False) -> CheckReport:
+def check_image(file: ImageFile, *, repair: bool = False, mend: bool = False) -> CheckReport:
     """Raises MalformedImage when header, snapshot table or a table's place is impossible, Unsupported as
     `open` does, FailedPrecondition (FILE_NOT_WRITABLE)."""
     if repair and not file.writable:
         raise FailedPrecondition(
             f"{file.path.name} is open for reading only; repair needs it writable", reason="FILE_NOT_WRITABLE"
         )
-    return _Check(file, parse_header(file)).run(repair=repair)
+    before = _Check(file, parse_header(file)).run(repair=repair, mend=mend)
+    if not mend or not before.repaired:
+        return before
+    after = _Check(file, parse_header(file)).run(repair=False, mend=False)
+    return replace(after, repaired=before.repaired, messages=before.messages)
 
 
 class _Check:
@@ -49,7 +56,7 @@ class _Check:
         self._census = Census(file, self._geometry, self._faults)
         self._stored = np.zeros(len(self._census.references), np.uint64)
 
-    def run(self, *, repair: bool) -> CheckReport:
+    def run(self, *, repair: bool, mend: bool) -> CheckReport:
         header, census, faults = self._header, self._census, self._faults
         if header.corrupt:
             faults.tell("the image is marked corrupt")
@@ -59,17 +66,25 @@ class _Check:
         blocks = self._load_refcounts()
         census.walk()
         low, leaks = self._compare()
+        structural = faults.count
         faults.add(f"{low} clusters are used more often than their refcount says", low)
         allocated, compressed = self._check_copied(l1)
         repaired = 0
-        if repair and leaks and not faults.count:
+        wrong = faults.count + leaks
+        if mend and not structural and (wrong or header.dirty or header.corrupt):
+            if rebuild(self._file, header, l1, blocks, self._stored, census.references):
+                repaired = max(wrong, 1)
+                leaks = 0
+                faults.tell("refcounts and flags were made to agree with the tables")
+        elif repair and leaks and not faults.count:
             self._repair(blocks)
-            repaired = leaks
+            faults.tell(f"{leaks} clusters were leaked, now free again")
+            repaired, leaks = leaks, 0
         if leaks:
-            faults.tell(f"{leaks} clusters are leaked" + (", now free again" if repaired else ""))
+            faults.tell(f"{leaks} clusters are leaked")
         return CheckReport(
             corruptions=faults.count,
-            leaks=leaks - repaired,
+            leaks=leaks,
             repaired=repaired,
             allocated_units=allocated,
             total_units=self._geometry.clusters,

@@ -57,6 +57,12 @@ class Qcow2Format(ImageFormat):
 
         return check_image(file, repair=repair)
 
+    def mend(self, file: ImageFile) -> CheckReport:
+        """Leaks; refcounts, COPIED flags and the dirty mark of an image whose tables are sound otherwise."""
+        from hypersdk_format_qcow2.check import check_image
+
+        return check_image(file, repair=True, mend=True)
+
     def create_options(self) -> Mapping[str, str]:
         from hypersdk_format_qcow2.options import HELP
 

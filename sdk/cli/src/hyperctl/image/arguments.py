@@ -58,7 +58,8 @@ def parser() -> argparse.ArgumentParser:
         commands.add_parser(
             "check",
             help="look for damage",
-            description="Check an image's tables. Exit status: 0 sound, 2 corrupt, 3 leaks, 63 format has no check.",
+            description="Check an image's tables. Exit status: 0 sound, 1 not checked, 2 corrupt, 3 leaks, 63 the format "
+            "has no check.",
         )
     )
     _map(commands.add_parser("map", help="which ranges hold data", description="Show the extents of an image."))
@@ -83,8 +84,9 @@ def _target(command: argparse.ArgumentParser) -> None:
         "-O", metavar="FMT", dest="target_format", default="", help="target format; by DST's extension if left out"
     )
     command.add_argument(
-        "-o", metavar="KEY=VALUE,…", dest="options", action="append", default=[], help="options of the target format"
-    )
+        "-o", metavar="KEY=VALUE,…", dest="options", action="append", default=[],
+        help="options of the target format; `-o help` lists them",
+    )  # fmt: skip
 
 
 def _talk(command: argparse.ArgumentParser) -> None:
@@ -95,6 +97,10 @@ def _talk(command: argparse.ArgumentParser) -> None:
 def _info(command: argparse.ArgumentParser) -> None:
     _source_format(command)
     _output(command)
+    command.add_argument(
+        "--backing-chain", "--chain", dest="chain", action="store_true",
+        help="also of its backing files in its own directory",
+    )  # fmt: skip
     command.add_argument("file", metavar="FILE")
 
 
@@ -118,8 +124,8 @@ def _convert(command: argparse.ArgumentParser) -> None:
         "--no-sync", dest="sync", action="store_false",
         help="as qemu-img does: do not wait until DST is on the disk; a power cut may damage it",
     )  # fmt: skip
-    command.add_argument("source", metavar="SRC")
-    command.add_argument("target", metavar="DST")
+    command.add_argument("source", metavar="SRC", nargs="?", default="")
+    command.add_argument("target", metavar="DST", nargs="?", default="")
 
 
 def _compare(command: argparse.ArgumentParser) -> None:
@@ -135,7 +141,8 @@ def _compare(command: argparse.ArgumentParser) -> None:
 def _check(command: argparse.ArgumentParser) -> None:
     _source_format(command)
     _output(command)
-    command.add_argument("-r", "--repair", choices=("leaks",), help="reclaim what nothing uses, in place")
+    command.add_argument("-r", "--repair", choices=("leaks", "all"),
+                         help="mend in place: what nothing uses, or whatever needs no guess")  # fmt: skip
     command.add_argument("file", metavar="FILE")
 
 
@@ -149,4 +156,4 @@ def _measure(command: argparse.ArgumentParser) -> None:
     _source_format(command)
     _target(command)
     _output(command)
-    command.add_argument("file", metavar="FILE")
+    command.add_argument("file", metavar="FILE", nargs="?", default="")

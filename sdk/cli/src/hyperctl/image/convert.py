@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from hypersdk.errors import InvalidArgument, PermissionDenied, Unsupported
 
 from hyperctl import exits
+from hyperctl.image.options import target_options
 from hyperctl.image.probing import source_format
-from hyperctl.pairs import parse_option_list
 from hyperctl.progress import ProgressLine
 from hyperctl.units import format_bytes, format_duration
 
@@ -58,7 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
             f"{arguments.target}: the extension tells no format; give one with -O, of: {', '.join(registry.names())}",
             reason="TARGET_FORMAT_MISSING",
         )
-    options = parse_option_list(arguments.options)
+    options = target_options(arguments, target_format, registry)
+    if options is None:
+        return exits.OK
     if arguments.compress:
         if "compress" not in registry.get(target_format).create_options():
             raise Unsupported(

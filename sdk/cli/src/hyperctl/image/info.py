@@ -13,13 +13,30 @@ _FIRST = ("filename", "format", "virtual_size", "actual_size", "file_size")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what the image is. JSON has qemu-img's names where it has the same thing (`virtual-size`)."""
-    from hypersdk.data.images import FormatRegistry, image_info
+    """Print what the image is. JSON has qemu-img's names where it has the same thing (`virtual-size`); of a chain it
+    is a list, the image first."""
+    from hypersdk.data.images import FormatRegistry, backing_chain, image_info
 
-    info = image_info(arguments.file, registry=FormatRegistry.installed(), format_name=arguments.source_format)
-    if arguments.output == "json":
-        print_json(_as_qemu(info))
+    registry = FormatRegistry.installed()
+    if not arguments.chain:
+        info = image_info(arguments.file, registry=registry, format_name=arguments.source_format)
+        if arguments.output == "json":
+            print_json(_as_qemu(info))
+        else:
+            _print(info)
         return 0
+    chain = backing_chain(arguments.file, registry=registry, format_name=arguments.source_format)
+    if arguments.output == "json":
+        print_json([_as_qemu(info) for info in chain])
+        return 0
+    for number, info in enumerate(chain):
+        if number:
+            print_line("")
+        _print(info)
+    return 0
+
+
+def _print(info: dict[str, Any]) -> None:
     print_line(f"image: {info['filename']}")
     print_line(f"file format: {info['format']}")
     print_line(f"virtual size: {_both(info['virtual_size'])}")
@@ -31,7 +48,6 @@ def run(arguments: argparse.Namespace) -> int:
         print_line("Format specific information:")
         for line in _human(info["details"], "    "):
             print_line(line)
-    return 0
 
 
 def _both(value: int) -> str:

@@ -24,7 +24,9 @@ def run(arguments: argparse.Namespace) -> int:
             separator = ",\n"
         sys.stdout.write("]\n" if separator != "[" else "[]\n")
         return 0
-    print_line(f"{'Offset':<18}{'Length':<18}Kind")
+    print_line(f"{'Offset':<18}{'Length':<18}{'Mapped to':<18}Kind")
     for extent in extents:
-        print_line(f"{extent['start']:<#18x}{extent['length']:<#18x}{'data' if extent['data'] else 'zero'}")
+        place = f"{extent['offset']:#x}" if "offset" in extent else ""
+        kind = "data" if extent["data"] else "zero"
+        print_line(f"{extent['start']:<#18x}{extent['length']:<#18x}{place:<18}{kind}")
     return 0

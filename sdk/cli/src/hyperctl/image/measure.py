@@ -6,9 +6,9 @@ import argparse
 
 from hypersdk.errors import InvalidArgument
 
+from hyperctl.image.options import target_options
 from hyperctl.image.printing import print_json, print_line
 from hyperctl.image.probing import source_format
-from hyperctl.pairs import parse_option_list
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -18,12 +18,15 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.target_format:
         raise InvalidArgument("measure needs the target format: -O qcow2", reason="TARGET_FORMAT_MISSING")
     registry = FormatRegistry.installed()
+    options = target_options(arguments, arguments.target_format, registry)
+    if options is None:
+        return 0
     required = measure(
         arguments.file,
         registry=registry,
         format_name=source_format(arguments.file, arguments.source_format, registry),
         target_format=arguments.target_format,
-        options=parse_option_list(arguments.options),
+        options=options,
     )
     if arguments.output == "json":
         print_json({"required": required})

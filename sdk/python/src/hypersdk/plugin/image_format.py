@@ -74,6 +74,10 @@ class ImageFormat(abc.ABC):
         """(CR) Look for corruption and leaks without reading guest data. `repair` mends leaks in place."""
         raise Unsupported(f"format {self.name} has no consistency check", reason="CHECK_UNSUPPORTED")
 
+    def mend(self, file: ImageFile) -> CheckReport:
+        """(CR) `check`, and mend in place whatever needs no guess. What is left is counted. By default leaks only."""
+        return self.check(file, repair=True)
+
     def create_options(self) -> Mapping[str, str]:
         """(CR) The options `create` knows: name → one line of help that tells values and default."""
         return {}

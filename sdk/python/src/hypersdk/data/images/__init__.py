@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hypersdk.data.images.comparison import Difference, compare
     from hypersdk.data.images.conversion import convert
-    from hypersdk.data.images.inspection import check, image_info, image_map, measure, open_image
+    from hypersdk.data.images.inspection import backing_chain, check, image_info, image_map, measure, open_image
     from hypersdk.data.images.registry import FormatRegistry
 
 __all__ = [
-    "Difference", "FormatRegistry", "check", "compare", "convert", "image_info", "image_map", "measure", "open_image",
+    "Difference", "FormatRegistry", "backing_chain", "check", "compare", "convert", "image_info", "image_map",
+    "measure", "open_image",
 ]  # fmt: skip
 
 _HOMES = {
-    "Difference": "comparison", "FormatRegistry": "registry", "check": "inspection", "compare": "comparison",
+    "Difference": "comparison", "FormatRegistry": "registry", "backing_chain": "inspection",
+    "check": "inspection", "compare": "comparison",
     "convert": "conversion", "image_info": "inspection", "image_map": "inspection", "measure": "inspection",
     "open_image": "inspection",
 }  # fmt: skip
