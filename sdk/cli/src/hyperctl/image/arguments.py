@@ -58,8 +58,8 @@ def parser() -> argparse.ArgumentParser:
         commands.add_parser(
             "check",
             help="look for damage",
-            description="Check an image's tables. Exit status: 0 sound, 1 not checked, 2 corrupt, 3 leaks, 63 the format "
-            "has no check.",
+            description="Check an image's tables. Exit status: 0 sound, 1 not checked, 2 corrupt, 3 leaks, 63 the "
+            "format has no check.",
         )
     )
     _map(commands.add_parser("map", help="which ranges hold data", description="Show the extents of an image."))
