@@ -235,3 +235,137 @@ def test_a_name_of_255_bytes_can_be_a_target(make_context, folder):
     target = folder / ("x" * 255)
     ConvertTask().run(make_context(target_path=str(target)))
     assert target.exists()
+
+
+SEVERAL = {
+    "monolithicFlat": ["b-flat.vmdk"],
+    "twoGbMaxExtentSparse": ["b-s001.vmdk"],
+    "twoGbMaxExtentFlat": ["b-f001.vmdk"],
+}
+each_subformat = pytest.mark.parametrize("subformat", list(SEVERAL))
+
+
+@pytest.fixture
+def make_several(make_context, folder):
+    """A context for an image of several files, named b.vmdk."""
+
+    def make(subformat, **spec):
+        spec = {"target_path": str(folder / "b.vmdk"), "format": "vmdk", "options": {"subformat": subformat}, **spec}
+        return make_context(**spec)
+
+    return make
+
+
+@each_subformat
+def test_every_file_of_an_image_is_named_with_its_digest(make_several, folder, subformat):
+    context = make_several(subformat)
+    result = ConvertTask().run(context)
+    assert names(folder) == ["a.raw", *SEVERAL[subformat], "b.vmdk"]
+    assert result["sha256"] == hashlib.sha256((folder / "b.vmdk").read_bytes()).hexdigest()
+    (sibling,) = result["siblings"]
+    path = folder / SEVERAL[subformat][0]
+    assert sibling["path"] == str(path)
+    assert sibling["size_bytes"] == path.stat().st_size
+    assert sibling["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert result["content"]["sha256"] == hashlib.sha256((folder / "a.raw").read_bytes()).hexdigest()
+    assert same_content(context, folder / "b.vmdk")
+    assert context.unreleased() == set()
+    again = ConvertTask().run(context.next_attempt())
+    assert again["siblings"] == result["siblings"]
+
+
+@each_subformat
+@pytest.mark.parametrize("save", [1, 2, 4, 9, 17, 18])
+def test_a_kill_leaves_no_file_under_its_name_and_is_survived(make_several, folder, often, subformat, save):
+    context = make_several(subformat)
+    context.kill_after_checkpoints = save
+    try:
+        ConvertTask().run(context)
+    except Killed:
+        assert not any(name.startswith("b") for name in names(folder))
+        context = context.next_attempt()
+        ConvertTask().run(context)
+    assert names(folder) == ["a.raw", *SEVERAL[subformat], "b.vmdk"]
+    assert same_content(context, folder / "b.vmdk")
+    assert context.unreleased() == set()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_kill_while_names_are_given_is_survived(make_several, folder, monkeypatch, overwrite):
+    from hypersdk_task_convert import target
+
+    if overwrite:
+        for name in ("b.vmdk", "b-flat.vmdk"):
+            (folder / name).write_text("old")
+    context = make_several("monolithicFlat", overwrite=overwrite)
+
+    def die(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        if overwrite:
+            patch.setattr(target.Path, "replace", _dying_for("b.vmdk", target.Path.replace))
+        else:
+            patch.setattr(target, "link_or_rename", die)
+        with pytest.raises(Killed):
+            ConvertTask().run(context)
+    assert "b-flat.vmdk" in names(folder)
+    assert "b.vmdk" not in names(folder)
+    last = context.next_attempt()
+    ConvertTask().run(last)
+    assert names(folder) == ["a.raw", "b-flat.vmdk", "b.vmdk"]
+    assert same_content(last, folder / "b.vmdk")
+
+
+def _dying_for(name, real):
+    def replace(self, goal):
+        if goal.name == name:
+            raise Killed
+        return real(self, goal)
+
+    return replace
+
+
+@each_subformat
+def test_a_stranger_with_a_siblings_name_is_kept_unless_it_may_be_overwritten(make_several, folder, subformat):
+    stranger = folder / SEVERAL[subformat][0]
+    stranger.write_bytes(b"precious")
+    context = make_several(subformat)
+    with pytest.raises(AlreadyExists) as caught:
+        ConvertTask().run(context)
+    assert caught.value.reason == "TARGET_EXISTS"
+    assert stranger.read_bytes() == b"precious"
+    assert names(folder) == ["a.raw", stranger.name]
+    assert context.unreleased() == set()
+    context = make_several(subformat, overwrite=True)
+    ConvertTask().run(context)
+    assert same_content(context, folder / "b.vmdk")
+
+
+def test_a_stranger_that_appears_meanwhile_is_kept_and_nothing_else_is_left(make_several, folder):
+    context = make_several("monolithicFlat")
+    context.on_check = lambda: (folder / "b.vmdk").write_bytes(b"precious")
+    with pytest.raises(AlreadyExists):
+        ConvertTask().run(context)
+    assert (folder / "b.vmdk").read_bytes() == b"precious"
+    assert names(folder) == ["a.raw", "b.vmdk"]
+
+
+@each_subformat
+def test_cleanup_removes_all_files_of_a_dead_runner(make_several, folder, often, subformat):
+    context = make_several(subformat)
+    context.kill_after_checkpoints = 2
+    with pytest.raises(Killed):
+        ConvertTask().run(context)
+    (entry,) = context.held.values()
+    ConvertTask().cleanup(entry["record"])
+    assert names(folder) == ["a.raw"]
+
+
+def test_compress_means_stream_optimized_for_vmdk(make_several, folder):
+    context = make_several("streamOptimized", compress=True)
+    ConvertTask().run(context)
+    with context.open_image(folder / "b.vmdk") as source:
+        assert source.info()["compressed"]
+    with pytest.raises(InvalidArgument):
+        ConvertTask().run(make_several("monolithicFlat", compress=True, overwrite=True))

@@ -302,3 +302,14 @@ def test_a_machine_without_disks_is_refused(platform, storage, tmp_path):
 def test_a_plan_names_the_objects(tmp_path):
     plan = ExportTask().plan(SPEC)
     assert plan["objects"] == ["exports/web/{disk}.qcow2", "exports/web/manifest.json"]
+
+
+@pytest.mark.parametrize("subformat", ["monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat"])
+def test_a_layout_of_several_files_is_refused_with_those_that_work(make_context, storage, subformat):
+    context = make_context(format="vmdk", options={"subformat": subformat})
+    with pytest.raises(Unsupported) as caught:
+        ExportTask().run(context)
+    assert caught.value.reason == "SUBFORMAT_UNSUPPORTED"
+    assert "monolithicSparse, streamOptimized" in caught.value.message
+    assert keys(storage) == []
+    assert context.unreleased() == set()

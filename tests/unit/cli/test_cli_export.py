@@ -43,6 +43,23 @@ def test_a_machine_is_exported_by_name(hyperctl, kernel, source):
     assert "jobs/job-1  SUCCEEDED: read 512 B, wrote 512 B" in done.err
 
 
+def test_a_machine_is_exported_as_one_package_whose_format_is_its_own_affair(hyperctl, kernel):
+    done = hyperctl("export", "lab/web", "--to", "backups", "--package", "ova")
+    assert done.status == 0
+    assert spec_of(kernel) == {
+        "machine": "connections/lab/machines/web", "target": "connections/backups", "package": "ova",
+        "options": {}, "compress": False,
+    }  # fmt: skip
+    hyperctl("export", "lab/web", "--to", "backups", "--package", "ova", "--format", "vmdk")
+    assert spec_of(kernel)["format"] == "vmdk"
+
+
+def test_an_unknown_package_is_a_usage_error(hyperctl, kernel):
+    done = hyperctl("export", "lab/web", "--to", "backups", "--package", "zip")
+    assert done.status == 2
+    assert kernel.jobs == {}
+
+
 def test_a_path_becomes_a_connection_of_its_directory(hyperctl, kernel, image, tmp_path):
     target = tmp_path / "out"
     done = hyperctl("export", image, "--to", target, "--format", "raw")

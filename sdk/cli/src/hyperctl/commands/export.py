@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -19,6 +20,14 @@ from hyperctl.endpoints import PathConnections, resolve_source, resolve_target
 from hyperctl.output import show_value
 from hyperctl.pairs import parse_option_list
 from hyperctl.session import Session
+
+_DEFAULT_FORMAT = "qcow2"
+
+
+class Package(StrEnum):
+    """What `--package` may be."""
+
+    OVA = "ova"
 
 
 def register(app: typer.Typer) -> None:
@@ -40,8 +49,12 @@ def export(
         str, typer.Option("--to", help="A storage connection, or a directory.", autocompletion=complete_connection)
     ],
     target_format: Annotated[
-        str, typer.Option("--format", "-O", help="qcow2, vmdk, raw, …", autocompletion=complete_format)
-    ] = "qcow2",
+        str | None,
+        typer.Option("--format", "-O", help="qcow2 (default), vmdk, raw, …", autocompletion=complete_format),
+    ] = None,
+    package: Annotated[
+        Package | None, typer.Option("--package", help="One package of the whole machine, instead of its disks.")
+    ] = None,
     option: Annotated[list[str] | None, typer.Option("-o", metavar="KEY=VALUE,…", help="Of the format.")] = None,
     compress: Annotated[bool, typer.Option("-c", "--compress", help="Compress the disks.")] = False,
     disk: Annotated[list[str] | None, typer.Option("--disk", help="Only this disk; repeatable.")] = None,
@@ -59,10 +72,13 @@ def export(
     spec: dict[str, object] = {
         "machine": found.machine,
         "target": resolve_target(paths, target),
-        "format": target_format,
         "options": parse_option_list(option or ()),
         "compress": compress,
     }
+    if package is not None:
+        spec["package"] = package.value
+    if target_format or package is None:  # a package decides on the format of its disks
+        spec["format"] = target_format or _DEFAULT_FORMAT
     if prefix:
         spec["prefix"] = prefix
     disks = disk or found.disks
