@@ -14,6 +14,7 @@ import time
 
 sock = socket.socket(fileno=int(sys.argv[sys.argv.index("--fd") + 1]))
 lock = threading.Lock()
+behaviour = ["ok"]
 running = []
 cancelled = []
 
@@ -35,7 +36,7 @@ def send(message):
 
 
 def initialize(params):
-    mode = next(iter(params["components"].values())).partition(":")[2]
+    mode = behaviour[0] = next(iter(params["components"].values())).partition(":")[2]
     answer = {"protocol": 1, "api_version": "1.0", "components": list(params["components"]), "pid": os.getpid()}
     if mode == "hang":
         time.sleep(60)
@@ -50,6 +51,8 @@ def initialize(params):
         answer["protocol"] = 7
     elif mode == "api":
         answer["api_version"] = "9.0"
+    elif mode == "more":
+        answer["components"].append("task/undeclared")
     elif mode == "fewer":
         answer["components"] = []
     elif mode == "text":
@@ -57,11 +60,24 @@ def initialize(params):
     return answer
 
 
+def call_behaving(request_id, params):
+    """As the mode has it: some versions turn bad once they serve."""
+    if behaviour == ["dies"]:
+        os._exit(9)
+    elif behaviour == ["hangs"]:
+        time.sleep(60)
+    elif behaviour == ["errs"]:
+        data = {"kind": "Internal", "reason": "OOPS", "message": "a defect", "metadata": {}}
+        send({"id": request_id, "error": {"code": -32000, "message": "no", "data": data}})
+    else:
+        call(request_id, params)
+
+
 def call(request_id, params):
     method, request = params["method"], params["request"]
     running.append(request_id)
     seen = len(running)
-    result = {"pid": os.getpid(), "running": seen, "params": params}
+    result = {"pid": os.getpid(), "running": seen, "params": params, "ok": behaviour != ["unwell"]}
     if method in ("Sleep", "GetSlow"):
         time.sleep(request["seconds"])
     elif method in ("Die", "GetDeath"):
@@ -109,7 +125,8 @@ while True:
         else:
             send({"id": message["id"], "result": initialize(message["params"])})
     elif method == "call":
-        threading.Thread(target=call, args=(message["id"], message["params"]), daemon=True).start()
+        target = call if message["params"]["method"] == "Health" else call_behaving
+        threading.Thread(target=target, args=(message["id"], message["params"]), daemon=True).start()
     elif method == "cancel":
         cancelled.append(message["params"]["id"])
     elif method == "shutdown":

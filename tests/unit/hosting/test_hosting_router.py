@@ -35,6 +35,9 @@ class Hosts:
         self.asked = []
         self.answer = {}
 
+    async def ask(self, component, service, method, request, connection, timeout_s, accept):
+        return accept(component, await self.call(component, service, method, request, connection, timeout_s))
+
     async def call(self, component, service, method, request, connection, timeout_s):
         self.asked.append((component.name, service, method, request, connection, timeout_s))
         if connection is not None and connection.name == "connections/away":

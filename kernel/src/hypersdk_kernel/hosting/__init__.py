@@ -10,6 +10,9 @@
     router       a domain call, to its host              fanout        one list from many hosts
     wheel        a wheel, judged before it is unpacked   requirements  what of its needs is met already
     install      the store of plugins on disk            restore       what a starting kernel makes of it
+    swap         one generation in another's place       probation     was that a good idea?
+    lifecycle    install, activate, roll back, reload    removal       uninstall, collect garbage
+    ledger       what is written down of all that
 
 No plugin is ever imported here: what the kernel knows of one it has read from its manifest.
 """

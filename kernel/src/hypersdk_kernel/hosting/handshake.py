@@ -54,9 +54,12 @@ def _fault(answer: object, generation: Generation) -> str:
     major = str(answer.get("api_version")).partition(".")[0]
     if major != str(API_VERSION[0]):
         return f"its runtime has api {answer.get('api_version')!r}, the kernel {API_VERSION[0]}.{API_VERSION[1]}"
-    served = answer.get("components")
-    missing = sorted(generation.entries.keys() - set(served if isinstance(served, list) else ()))
-    return f"it does not serve {', '.join(missing)}" if missing else ""
+    listed = answer.get("components")
+    served = {str(name) for name in listed} if isinstance(listed, list) else set()
+    if missing := sorted(generation.entries.keys() - served):
+        return f"it does not serve {', '.join(missing)}"
+    extra = sorted(served - generation.entries.keys())
+    return f"it serves {', '.join(extra)[:200]}, which its manifest does not declare" if extra else ""
 
 
 def _failed(generation: Generation, why: str, cause: str) -> HandshakeFailed:

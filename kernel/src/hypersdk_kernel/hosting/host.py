@@ -43,7 +43,11 @@ def method_policy(component: ActiveComponent, method: str) -> MethodPolicy:
 
 
 class Host:
-    """The host of one generation. Its life: as drawn above; `close` ends it for good."""
+    """The host of one generation. Its life: as drawn above; `close` ends it for good.
+
+    condemned  its generation was rolled back: what is in flight may finish, but no process is started for it
+    last       its generation's files have changed: the process that runs is kept, and no other can be started
+    """
 
     def __init__(
         self,
@@ -51,8 +55,12 @@ class Host:
         policy: HostPolicy,
         clock: Clock,
         redact: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+        on_crash: Callable[[Generation, str], None],
     ) -> None:
         self.generation = generation
+        self.condemned = False
+        self.last = False
+        self._on_crash = on_crash
         self._policy = policy
         self._clock = clock
         self._redact = redact
@@ -79,7 +87,7 @@ class Host:
         """One call, within `timeout_s` and what the manifest allows the method. Raises what the plugin raised, and of
         our own: DeadlineExceeded; ResourceExhausted (HOST_BUSY); Unavailable (HOST_START_FAILED, HOST_QUARANTINED,
         HOST_CRASHED, OUTCOME_UNKNOWN, KERNEL_STOPPING); Internal (PLUGIN_RESULT_INVALID)."""
-        busy = max(self._open, self._process.in_flight if self._process is not None else 0)
+        busy = self.in_flight
         if busy >= self._policy.max_in_flight:
             raise ResourceExhausted(
                 f"{self.generation.name} has {busy} calls open; try again later",
@@ -134,6 +142,11 @@ class Host:
             last_error=self._start_error or (f"it {ended}" if ended else ""),
         )
 
+    @property
+    def in_flight(self) -> int:
+        """Calls whose callers wait, or that a process still works at."""
+        return max(self._open, self._process.in_flight if self._process is not None else 0)
+
     async def close(self, grace_s: float) -> None:
         """Stop the host for good; calls in flight get `grace_s` seconds. Idempotent."""
         self._closed = True
@@ -163,11 +176,13 @@ class Host:
                 self._on_end(process)
                 if exc.sent and not idempotent:
                     raise self._outcome_unknown(params["method"]) from exc
+                if self.condemned:
+                    break
             except Unavailable as exc:
                 if exc.reason != NOT_MADE or attempt == self._policy.attempts:
                     raise
         raise Unavailable(
-            f"the host of {self.generation.name} died {self._policy.attempts} times under {params['method']}; "
+            f"the host of {self.generation.name} died {attempt} times under {params['method']}; "
             "see the kernel's log for what the plugin printed",
             reason="HOST_CRASHED",
             metadata={"generation": self.generation.name},
@@ -244,6 +259,13 @@ class Host:
     def _check_startable(self) -> None:
         if self._closed:
             raise Unavailable("the kernel is stopping", reason="KERNEL_STOPPING")
+        if self.last:
+            raise Unavailable(
+                f"the files of {self.generation.name} have changed, so it cannot be started again; reload the plugin",
+                reason="GENERATION_GONE",
+                metadata={"generation": self.generation.name},
+                retryable=False,
+            )
         wait_s = self._backoff.quarantine_s(self._loop.time())
         if wait_s > 0:
             raise Unavailable(
@@ -258,7 +280,7 @@ class Host:
         await asyncio.sleep(self._backoff.wait_s(self._loop.time()))
         try:
             process = await HostProcess.start(
-                self.generation, self._policy, self._redact, self._on_end, self._retire
+                self.generation, self._policy, self._redact, self._on_end, self._on_idle
             )
         except HyperError as exc:
             self._start_error = exc.message
@@ -284,6 +306,7 @@ class Host:
 
     def _crash(self) -> None:
         self._crashes += 1
+        self._on_crash(self.generation, self.status().last_error)
         self._backoff.crashed(self._loop.time(), random.random())  # noqa: S311  spreads restarts, guards nothing
         if self._backoff.quarantine_s(self._loop.time()) > 0:
             log.error("host_quarantined", generation=self.generation.name, error=self.status().last_error)
@@ -295,6 +318,11 @@ class Host:
         task = self._loop.create_task(process.stop(self._policy.stop_s if grace_s is None else grace_s))
         self._stopping.add(task)
         task.add_done_callback(self._stopping.discard)
+
+    def _on_idle(self, process: HostProcess) -> bool:
+        if not self.last:
+            self._retire(process)
+        return not self.last
 
     def _state(self) -> HostState:
         if self._process is not None:

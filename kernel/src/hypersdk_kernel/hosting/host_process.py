@@ -66,7 +66,8 @@ class HostProcess:
     """A running host. Its life: `start` (started, shaken hands with), serving; then either `stop`, or an end that
     nobody asked for, at which `on_end` is called. For callers it has ended as soon as its connection has.
 
-    last_used  loop time, set by whoever uses it; after `idle_s` without calls `on_idle` is called
+    last_used  loop time, set by whoever uses it; after `idle_s` without calls `on_idle` is called,
+               which answers whether the host is stopped
     """
 
     def __init__(
@@ -75,7 +76,7 @@ class HostProcess:
         policy: HostPolicy,
         redact: Callable[[Mapping[str, Any]], Mapping[str, Any]],
         on_end: Callable[[HostProcess], None],
-        on_idle: Callable[[HostProcess], None],
+        on_idle: Callable[[HostProcess], bool],
     ) -> None:
         self.generation = generation
         self._policy = policy
@@ -101,7 +102,7 @@ class HostProcess:
         policy: HostPolicy,
         redact: Callable[[Mapping[str, Any]], Mapping[str, Any]],
         on_end: Callable[[HostProcess], None],
-        on_idle: Callable[[HostProcess], None],
+        on_idle: Callable[[HostProcess], bool],
     ) -> HostProcess:
         """A host that is ready for calls. Raises HandshakeFailed, Unavailable (PROCESS_START_FAILED)."""
         process = cls(generation, policy, redact, on_end, on_idle)
@@ -201,8 +202,8 @@ class HostProcess:
         policy = self._policy
         while True:
             await asyncio.sleep(min(policy.heartbeat_s, policy.idle_s))
-            if self.in_flight == 0 and self._loop.time() - self.last_used >= policy.idle_s:
-                self._on_idle(self)
+            idle = self.in_flight == 0 and self._loop.time() - self.last_used >= policy.idle_s
+            if idle and self._on_idle(self):
                 return
             try:
                 await self.peer.request("ping", {}, policy.heartbeat_timeout_s)

@@ -101,6 +101,42 @@ class Registry:
             metadata={"distribution": pin.distribution, "version": pin.version, "digest": pin.digest},
         )
 
+    def put(self, plugin: Plugin) -> None:
+        """Take `plugin` in, in the place of the one with its id: from the next line on its active generation answers.
+        Does nothing but assign, so that on the loop no call sees half of it. Raises FailedPrecondition
+        (COMPONENT_CONFLICT) and changes nothing when another plugin answers for one of its components."""
+        active = plugin.active
+        proxy = None if active is None else PluginProxy(active)
+        if active is not None:
+            self.check_conflict(active)
+        self.remove(plugin.id)
+        if proxy is not None:
+            self._components.update(proxy.components)
+            self.manager.register(proxy, name=plugin.id)
+        self._plugins[plugin.id] = plugin
+        self._plugins = dict(sorted(self._plugins.items()))
+
+    def remove(self, plugin_id: str) -> None:
+        """Forget a plugin. No-op when it is not there."""
+        self._selected.clear()
+        self._plugins.pop(plugin_id, None)
+        if self.manager.has_plugin(plugin_id):
+            self.manager.unregister(name=plugin_id)
+        gone = [name for name, c in self._components.items() if c.generation.plugin_id == plugin_id]
+        for name in gone:
+            del self._components[name]
+
+    def check_conflict(self, generation: Generation) -> None:
+        """Raises FailedPrecondition (COMPONENT_CONFLICT) when another plugin answers for one of its components."""
+        for name in sorted(generation.entries):
+            owner = self._components.get(name)
+            if owner is not None and owner.generation.plugin_id != generation.plugin_id:
+                raise FailedPrecondition(
+                    f"plugin {owner.generation.plugin_id!r} provides {name} already; uninstall one of the two",
+                    reason="COMPONENT_CONFLICT",
+                    metadata={"component": name, "plugin": owner.generation.plugin_id},
+                )
+
     def redact(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """`fields` with every hook's replacements applied."""
         clean = dict(fields)

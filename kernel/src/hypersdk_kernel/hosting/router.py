@@ -58,7 +58,7 @@ class Router:
         (COMPONENT_UNKNOWN, and what `resolve` raises); FailedPrecondition (CONNECTION_KIND_MISMATCH); Internal
         (PLUGIN_RESULT_INVALID)."""
         if route.target is Target.ALL:
-            names = {f"{route.collection}/{c.manifest.id}": c for c in self._registry.components(route.kind)}
+            names = {f"{route.collection}/{c.manifest.id}": c.name for c in self._registry.components(route.kind)}
             return await self._list(route, request, list(names), self._ask_components(route, request, names), timeout_s)
         resource_id = route.id_in(request)
         if resource_id == WILDCARD:
@@ -101,16 +101,10 @@ class Router:
         data: dict[str, Any],
         timeout_s: float,
     ) -> Message:
-        result = await self._hosts.call(component, route.service, route.method, data, connection, timeout_s)
-        try:
-            return json_format.ParseDict(result, route.response_class())
-        except (json_format.ParseError, ValueError, TypeError, AttributeError, RecursionError) as exc:
-            raise Internal(
-                f"{component.name} answered {route.method} with what is no {route.response_class.DESCRIPTOR.name}: "
-                f"{str(exc)[:500]}",
-                reason="PLUGIN_RESULT_INVALID",
-                metadata={"component": component.name, "generation": component.generation.name},
-            ) from exc
+        def accept(answering: ActiveComponent, result: dict[str, Any]) -> Message:
+            return _message(route, answering, result)
+
+        return await self._hosts.ask(component, route.service, route.method, data, connection, timeout_s, accept)
 
     async def _list(
         self, route: Route, request: Message, sources: list[str], ask: fanout.Ask, timeout_s: float
@@ -137,15 +131,29 @@ class Router:
         return ask
 
     def _ask_components(
-        self, route: Route, request: Message, names: dict[str, ActiveComponent]
+        self, route: Route, request: Message, names: dict[str, str]
     ) -> fanout.Ask:
         base = json_format.MessageToDict(request, preserving_proto_field_name=True)
 
         async def ask(source: str, token: str, page_size: int, timeout_s: float) -> SourcePage:
             data = base | {"page_size": page_size, "page_token": token}
-            return _page_of(route, await self._one(route, names[source], None, data, timeout_s))
+            component = self._registry.component(names[source])  # now, for a list outlives a swap
+            return _page_of(route, await self._one(route, component, None, data, timeout_s))
 
         return ask
+
+
+def _message(route: Route, component: ActiveComponent, result: dict[str, Any]) -> Message:
+    """The answer of `component` as the message it must be."""
+    try:
+        return json_format.ParseDict(result, route.response_class())
+    except (json_format.ParseError, ValueError, TypeError, AttributeError, RecursionError) as exc:
+        raise Internal(
+            f"{component.name} answered {route.method} with what is no {route.response_class.DESCRIPTOR.name}: "
+            f"{str(exc)[:500]}",
+            reason="PLUGIN_RESULT_INVALID",
+            metadata={"component": component.name, "generation": component.generation.name},
+        ) from exc
 
 
 def _page_of(route: Route, response: Any) -> SourcePage:

@@ -1,16 +1,35 @@
-"""The pool of hosts: one for each generation that is asked something, side by side."""
+"""The pool of hosts: one for each generation that is asked something, side by side.
+
+While a generation is on probation, an idempotent call that it answers with an error of its own is repeated on the
+generation before it, so that a bad version costs its callers time and nothing else.
+
+Not here: which generation is asked (registry), when one follows another (swap).
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from hypersdk_kernel.hosting.host import Host
+import structlog
+from hypersdk.errors import DeadlineExceeded, HyperError
+
+from hypersdk_kernel.hosting.host import Host, method_policy
 from hypersdk_kernel.hosting.host_process import HostPolicy
+from hypersdk_kernel.hosting.probation import Probation, speaks_against
 from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.connection import ResolvedConnection
 from hypersdk_kernel.model.plugin import ActiveComponent, Generation, HostStatus
+
+T = TypeVar("T")
+
+NOT_REACHED = frozenset({"HOST_CRASHED", "HOST_START_FAILED", "HOST_QUARANTINED", "HOST_DRAINING", "GENERATION_GONE"})
+"""Reasons that say of a call with effects that it has had none, so that it may be repeated too."""
+LOOK_S = 0.02
+"""Between two looks whether a host that is being drained has calls in flight. It has for seconds, or not at all."""
+
+log = structlog.get_logger(__name__)
 
 
 class HostPool:
@@ -29,6 +48,7 @@ class HostPool:
         self._redact = redact
         self._policy = policy or HostPolicy()
         self._hosts: dict[str, Host] = {}
+        self._probations: dict[str, Probation] = {}
 
     async def call(
         self,
@@ -41,8 +61,49 @@ class HostPool:
     ) -> dict[str, Any]:
         """Call a method of a component's host; see Host.call for what it raises. `service` is the proto service's
         full name, empty for the methods every host has (`Health`, `Plan`)."""
+        return await self.ask(component, service, method, request, connection, timeout_s, lambda _, answer: answer)
+
+    async def ask(
+        self,
+        component: ActiveComponent,
+        service: str,
+        method: str,
+        request: Mapping[str, Any],
+        connection: ResolvedConnection | None,
+        timeout_s: float,
+        accept: Callable[[ActiveComponent, dict[str, Any]], T],
+    ) -> T:
+        """As `call`, and what `accept` makes of the component's answer; if that raises, the component is to blame."""
         host = self._host(component.generation)
-        return await host.call(component, service, method, request, connection, timeout_s)
+        probation = self._probations.get(component.generation.name)
+        if probation is None:
+            return accept(component, await host.call(component, service, method, request, connection, timeout_s))
+        policy, terms = method_policy(component, method), probation.policy
+        began = asyncio.get_running_loop().time()
+        first_s = timeout_s
+        if policy.idempotent and probation.spare(component) is not None:
+            first_s = min(timeout_s, policy.timeout_s) * terms.fresh_share
+        try:
+            answer = accept(component, await host.call(component, service, method, request, connection, first_s))
+        except HyperError as exc:
+            took_s = asyncio.get_running_loop().time() - began
+            if speaks_against(component, exc, took_s, terms):
+                probation.erred(component, method, exc)
+            elif isinstance(exc, DeadlineExceeded) and policy.idempotent:
+                probation.answered()  # it had only a part of the caller's time; the rest is for the other
+            else:
+                probation.answered()
+                raise
+            spare = probation.spare(component)
+            if spare is None or not (policy.idempotent or exc.reason in NOT_REACHED):
+                raise
+            log.warning("call_repeated", generation=spare.generation.name, method=method, reason=exc.reason)
+        else:
+            probation.answered()
+            return answer
+        rest_s = max(0.0, timeout_s - took_s)
+        before = self._host(spare.generation)
+        return accept(spare, await before.call(spare, service, method, request, connection, rest_s))
 
     def status(self, generation: Generation) -> HostStatus:
         host = self._hosts.get(generation.name)
@@ -52,14 +113,65 @@ class HostPool:
         """Seconds that a ping of its host takes; starts it if need be. Raises as `call`."""
         return await self._host(generation).ping()
 
+    def watch(self, probation: Probation) -> None:
+        """Calls of the fresh generation are judged and repeated from now on."""
+        self._probations[probation.fresh.name] = probation
+
+    def unwatch(self, probation: Probation) -> None:
+        """The probation is over for calls to come; those in flight know it still."""
+        if self._probations.get(probation.fresh.name) is probation:
+            del self._probations[probation.fresh.name]
+
+    def condemn(self, generation: Generation) -> None:
+        """No process of `generation` is started any more; what is in flight may finish."""
+        self._host(generation).condemned = True
+
+    def revive(self, generation: Generation) -> None:
+        """`generation` serves: take back what `condemn` said."""
+        host = self._hosts.get(generation.name)
+        if host is not None:
+            host.condemned = False
+
+    def keep_last(self, generation: Generation) -> None:
+        """The files of `generation` have changed: its running process is the last that it can have."""
+        host = self._hosts.get(generation.name)
+        if host is not None:
+            host.last = True
+
+    async def drain(self, generation: Generation) -> None:
+        """Wait until nothing of `generation` is in flight, then stop its host and forget it."""
+        host = self._hosts.get(generation.name)
+        if host is None:
+            return
+        while host.in_flight:  # noqa: ASYNC110  an event would cost every call of every host, for the sake of few
+            await asyncio.sleep(LOOK_S)
+        await self._end(generation, host)
+
+    async def stop(self, generation: Generation, grace_s: float = 0.0) -> None:
+        """Stop the host of a generation that serves nobody, and forget it; calls in flight get `grace_s` seconds."""
+        host = self._hosts.get(generation.name)
+        if host is not None:
+            await self._end(generation, host, grace_s)
+
     async def close(self, grace_s: float) -> None:
         """Stop all hosts: calls in flight get `grace_s` seconds in all, then the rest is killed."""
         hosts = [asyncio.ensure_future(host.close(grace_s)) for host in self._hosts.values()]
         if hosts:
             await asyncio.wait(hosts)
 
+    async def _end(self, generation: Generation, host: Host, grace_s: float | None = None) -> None:
+        del self._hosts[generation.name]
+        self._probations.pop(generation.name, None)
+        await host.close(self._policy.stop_s if grace_s is None else grace_s)
+
     def _host(self, generation: Generation) -> Host:
         host = self._hosts.get(generation.name)
         if host is None:
-            host = self._hosts[generation.name] = Host(generation, self._policy, self._clock, self._redact)
+            host = Host(generation, self._policy, self._clock, self._redact, self._crashed)
+            self._hosts[generation.name] = host
         return host
+
+    def _crashed(self, generation: Generation, cause: str) -> None:
+        probation = self._probations.get(generation.name)
+        if probation is not None:
+            probation.crashed(cause)

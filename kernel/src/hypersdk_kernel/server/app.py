@@ -28,9 +28,13 @@ from hypersdk_kernel.events.bus import Bus
 from hypersdk_kernel.hosting import restore
 from hypersdk_kernel.hosting.discovery import discover
 from hypersdk_kernel.hosting.install import PluginStore, Sources
+from hypersdk_kernel.hosting.ledger import Ledger
+from hypersdk_kernel.hosting.lifecycle import Lifecycle
+from hypersdk_kernel.hosting.probation import ProbationPolicy
 from hypersdk_kernel.hosting.registry import Registry
 from hypersdk_kernel.hosting.router import Router
 from hypersdk_kernel.hosting.supervisor import HostPool
+from hypersdk_kernel.hosting.swap import SwapPolicy
 from hypersdk_kernel.model.clock import Clock, SystemClock
 from hypersdk_kernel.model.plugin import Plugin
 from hypersdk_kernel.security.authn import Authenticator
@@ -90,6 +94,10 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         registry = Registry(await _restored(found, store, builds, clock))
         hosts = HostPool(clock, registry.redact)
         stack.push_async_callback(hosts.close, settings.grace_s)
+        ledger = Ledger(store, registry, clock)
+        policy = SwapPolicy(probation=ProbationPolicy(settings.probation_s))
+        lifecycle = Lifecycle(ledger, builds, registry, hosts, clock, policy)
+        stack.push_async_callback(lifecycle.close)
         connections = Connections(store, clock, registry)
         runner_settings = RunnerSettings(settings.max_runners, settings.cancel_grace_s)
         dispatcher = Dispatcher(store, clock, registry, connections, state.runs, runner_settings)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from hypersdk.errors import AlreadyExists
-from sqlalchemy import delete, insert, select
+from sqlalchemy import Connection, delete, insert, select
 
 from hypersdk_kernel.store import codec
 from hypersdk_kernel.store.engine import Tx
@@ -38,15 +38,9 @@ def once(
     `change()`. Raises AlreadyExists (REQUEST_ID_REUSED) when the id came with another request."""
     if key is None:
         return change()
-    row = tx.conn.execute(select(requests).where(requests.c.request_id == key.request_id)).one_or_none()
-    if row is not None and row.create_time > tx.now - REQUESTS_KEPT_S:
-        if row.method != key.method or bytes(row.digest) != key.digest:
-            raise AlreadyExists(
-                f"request_id {key.request_id} was used for another request; choose a new UUID for every new request",
-                reason="REQUEST_ID_REUSED",
-                metadata={"request_id": key.request_id},
-            )
-        return decode(json.loads(row.answer))
+    known = recall(tx.conn, key, tx.now)
+    if known is not None:
+        return decode(known)
     answer = change()
     tx.conn.execute(delete(requests).where(requests.c.request_id == key.request_id))
     tx.conn.execute(
@@ -59,3 +53,20 @@ def once(
         )
     )
     return answer
+
+
+def recall(conn: Connection, key: RequestKey | None, now: float) -> Any | None:
+    """The encoded answer that is remembered under `key`; None when there is none. `now`: seconds since the epoch.
+    Raises AlreadyExists (REQUEST_ID_REUSED) when the id came with another request."""
+    if key is None:
+        return None
+    row = conn.execute(select(requests).where(requests.c.request_id == key.request_id)).one_or_none()
+    if row is None or row.create_time <= now - REQUESTS_KEPT_S:
+        return None
+    if row.method != key.method or bytes(row.digest) != key.digest:
+        raise AlreadyExists(
+            f"request_id {key.request_id} was used for another request; choose a new UUID for every new request",
+            reason="REQUEST_ID_REUSED",
+            metadata={"request_id": key.request_id},
+        )
+    return json.loads(row.answer)
