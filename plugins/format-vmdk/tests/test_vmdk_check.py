@@ -59,6 +59,36 @@ def test_space_between_grains_that_nothing_uses_is_a_leak(report):
     assert (found.corruptions, found.leaks, found.repaired) == (0, 1, 0)
 
 
+def test_space_before_the_first_grain_and_behind_the_last_is_a_leak(report):
+    def forget(image: bytearray) -> None:
+        for table in (22, 27):
+            struct.pack_into("<I", image, table * 512, 0)
+            struct.pack_into("<I", image, table * 512 + 8, 0)
+        image += bytes(65536 + 100)
+
+    found = report({0: DATA, 1: DATA, 2: DATA}, forget)
+    assert (found.corruptions, found.leaks) == (0, 3)
+    assert "3 grains" in found.messages[0]
+
+
+def test_an_image_all_of_whose_grains_are_forgotten_leaks_them_all(report):
+    def forget(image: bytearray) -> None:
+        for table in (22, 27):
+            struct.pack_into("<II", image, table * 512, 0, 0)
+
+    assert report({0: DATA, 1: DATA}, forget).leaks == 2
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("subformat", ["monolithicSparse", "twoGbMaxExtentSparse"])
+def test_qemu_imgs_images_leak_nothing(tmp_path, qemu_img, sample, subformat):
+    (tmp_path / "a.raw").write_bytes(sample(9 << 20))
+    qemu_img("convert", "-O", "vmdk", "-o", f"subformat={subformat}", tmp_path / "a.raw", tmp_path / "a.vmdk")
+    with ImageFile.open(tmp_path / "a.vmdk") as file:
+        found = VmdkFormat().check(file)
+    assert (found.corruptions, found.leaks, found.messages) == (0, 0, ())
+
+
 def test_a_stream_with_a_wrong_marker_is_corrupt(tmp_path):
     path = tmp_path / "s.vmdk"
     sink = VmdkFormat().create(ImageFile.create(path), 131072, {"subformat": "streamOptimized"})

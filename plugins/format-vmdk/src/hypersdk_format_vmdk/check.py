@@ -79,10 +79,26 @@ def _check_extent(extent: SparseExtent, found: _Findings) -> None:
             f"{tables.file.path.name}: grains {grains[first]} and {grains[first + 1]} overlap at offset "
             f"{positions[first + 1]}", len(overlaps),
         )  # fmt: skip
-    if not geometry.compressed and len(positions):
-        used = int(ends[-1] - positions[0])
-        found.leaks += max(0, used - int(lengths.sum())) // geometry.grain
+    if not geometry.compressed:
+        leaks = _leaks(tables, positions)
+        if leaks:
+            found.leaks += leaks
+            found.say(f"{tables.file.path.name}: nothing uses the space of {leaks} grains")
     _check_redundant(tables, found)
+
+
+def _leaks(tables: GrainTables, positions: Entries) -> int:
+    """Grains that would fit where no entry points, of the ascending `positions` of an extent that is not compressed.
+    Before the first grain and behind the last one are looked at only where the format has nothing else there."""
+    geometry = tables.geometry
+    if geometry.data_start:
+        start, end = geometry.data_start, tables.size
+    elif len(positions):
+        start, end = int(positions[0]), int(positions[-1]) + geometry.grain
+    else:
+        return 0
+    used = len(np.unique(positions[positions >= start]))
+    return max(0, (end - start) // geometry.grain - used)
 
 
 def _positions(tables: GrainTables, found: _Findings) -> tuple[Entries, Entries]:

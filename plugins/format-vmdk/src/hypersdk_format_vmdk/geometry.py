@@ -45,6 +45,7 @@ class GrainGeometry:
     redundant_offset  where its copy lies, 0: there is none
     lowest            the first byte of the file where a grain may lie
     compressed        grains are zlib streams behind a marker
+    data_start        where grains begin, and nothing else comes after; 0 where tables may lie among them
     decode_directory, decode_table   from raw entries to Entries
     """
 
@@ -58,6 +59,7 @@ class GrainGeometry:
     decode_table: Decoder
     redundant_offset: int = 0
     compressed: bool = False
+    data_start: int = 0
 
     @property
     def grains(self) -> int:

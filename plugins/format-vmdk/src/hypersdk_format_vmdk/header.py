@@ -79,6 +79,7 @@ class SparseHeader:
             redundant_offset=self.redundant_offset * SECTOR if self.flags & FLAG_REDUNDANT else 0,
             lowest=max(1, descriptor_end) * SECTOR,
             compressed=self.compressed,
+            data_start=0 if self.compressed else self.overhead * SECTOR,
             decode_directory=sector_decoder(zero_mark=bool(self.flags & FLAG_ZERO_GRAIN)),
             decode_table=sector_decoder(zero_mark=bool(self.flags & FLAG_ZERO_GRAIN)),
         )
