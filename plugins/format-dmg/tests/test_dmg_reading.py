@@ -165,6 +165,15 @@ def test_hostile_property_lists_are_malformed(tmp_path, xml):
         FORMAT.open(put(tmp_path, with_plist(xml)))
 
 
+@pytest.mark.parametrize("encoding", [b"UTFE1", b"idna", b"UTF-16", b"rot13"])
+def test_a_declared_encoding_is_not_followed(tmp_path, encoding):
+    image = build([RAW, ZERO]).replace(b'encoding="UTF-8"', b'encoding="' + encoding + b'"')
+    xml = image[image.index(b"<?xml") : -512]
+    at = image.index(b"<?xml")
+    with FORMAT.open(put(tmp_path, image[:at] + xml + trailer(at, xml, 2 * CHUNK // 512, data_at=100))) as source:
+        assert source.size == 2 * CHUNK
+
+
 @pytest.mark.parametrize(
     ("image", "reason"),
     [

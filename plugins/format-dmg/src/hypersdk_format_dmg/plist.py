@@ -61,7 +61,7 @@ def block_tables(xml: bytes, name: str, offset: int) -> list[bytes]:
         if max(xml.count(b"<"), xml.count(b"=")) > _MAX_MARKS:
             raise _Refused(f"has more than {_MAX_MARKS} elements or attributes")
         tables = _Tables()
-        parser = expat.ParserCreate()
+        parser = expat.ParserCreate("UTF-8")  # what they are; a declared encoding would choose any codec of Python's
         parser.buffer_text = True
         parser.StartElementHandler = tables.start
         parser.EndElementHandler = tables.end
