@@ -3,6 +3,8 @@
 A format is stateless. `probe` judges the first bytes of a file; `open` turns a file into a BlockSource; `create`
 turns an
 empty file into a BlockSink; `check` looks for damage. It reads and writes only through the ImageFile it is given.
+An image of several files opens the others by `ImageFile.open_sibling` and makes them by `ImageFile.create_sibling`, in
+one order always; where `ImageFile.new_siblings` is None, only one file can be made.
 """
 
 from __future__ import annotations
