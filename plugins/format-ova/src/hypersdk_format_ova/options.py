@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from hypersdk.data.formatoptions import FormatOptions
 from hypersdk.data.images.partial import published_name
 from hypersdk.data.ovf.names import file_stem
-from hypersdk.errors import FieldViolation, InvalidArgument
 from hypersdk.plugin.provider import Firmware
 
 SUBFORMAT = "streamOptimized"
 _BUSES = ("scsi", "sata", "ide")
+_FIRMWARE: Mapping[str, Firmware] = {"bios": "bios", "efi": "efi"}
 
 CREATE_HELP: Mapping[str, str] = {
     "name": "the machine's name; default the file's, without its extension",
@@ -61,75 +62,47 @@ class CreateOptions:
 
 def parse_open(options: Mapping[str, str] | None) -> OpenOptions:
     """Raises InvalidArgument (OPTION_UNKNOWN)."""
-    given = dict(options or {})
-    _refuse_unknown(given, OPEN_HELP, "reading")
-    return OpenOptions(given.pop("disk", ""), given)
+    given = FormatOptions("ova", options, OPEN_HELP, doing="reading")
+    return OpenOptions(given.text("disk"), {"chain": given.text("chain")} if "chain" in given else {})
 
 
 def parse_create(options: Mapping[str, str] | None, path: Path | None = None) -> CreateOptions:
     """`path`: of the file, for the default name. Raises InvalidArgument (OPTION_UNKNOWN, OPTION_INVALID)."""
-    given = dict(options or {})
-    _refuse_unknown(given, CREATE_HELP, "creating")
-    if given.get("subformat", SUBFORMAT) != SUBFORMAT:
-        raise _wrong("subformat", f"must be {SUBFORMAT}, which is what packages hold, not {given['subformat']!r}")
-    bus = given.get("bus", "scsi")
-    if bus not in _BUSES:
-        raise _wrong("bus", f"must be one of {', '.join(_BUSES)}, not {bus!r}")
+    given = FormatOptions("ova", options, CREATE_HELP, doing="creating")
+    if given.text("subformat", SUBFORMAT) != SUBFORMAT:
+        raise given.refused("subformat", f"{SUBFORMAT}, which is what packages hold")
     default = Path(published_name(path)).stem if path is not None else ""
     name = _short(given, "name", default) or "machine"
     return CreateOptions(
         name=name,
         stem=file_stem(name),
-        cpus=_cpus(given.get("cpus", "1")),
-        memory_bytes=_memory(given.get("memory", "1GiB")),
-        firmware=_firmware(given.get("firmware", "bios")),
+        cpus=_cpus(given),
+        memory_bytes=_memory(given),
+        firmware=given.choice("firmware", _FIRMWARE, "bios"),
         guest_os=_short(given, "os", ""),
-        bus=bus,
+        bus=given.one_of("bus", _BUSES, "scsi"),
         network=_short(given, "network", ""),
     )
 
 
-def _short(given: Mapping[str, str], option: str, default: str) -> str:
-    text = given.get(option, default).strip()
+def _short(given: FormatOptions, option: str, default: str) -> str:
+    text = given.text(option, default).strip()
     if len(text) > _MAX_TEXT:
-        raise _wrong(option, f"must have at most {_MAX_TEXT} characters, not {len(text)}")
+        raise given.wrong(option, f"must have at most {_MAX_TEXT} characters, not {len(text)}")
     return text
 
 
-def _firmware(text: str) -> Firmware:
-    if text == "efi":
-        return "efi"
-    if text == "bios":
-        return "bios"
-    raise _wrong("firmware", f"must be bios or efi, not {text!r}")
-
-
-def _cpus(text: str) -> int:
+def _cpus(given: FormatOptions) -> int:
+    text = given.text("cpus", "1")
     count = int(text) if text.isascii() and text.isdigit() and len(text) <= 4 else 0
     if not 1 <= count <= _MAX_CPUS:
-        raise _wrong("cpus", f"must be a number from 1 to {_MAX_CPUS}, not {text!r}")
+        raise given.refused("cpus", f"a number from 1 to {_MAX_CPUS}")
     return count
 
 
-def _memory(text: str) -> int:
-    match = _SIZE.fullmatch(text.strip())
+def _memory(given: FormatOptions) -> int:
+    match = _SIZE.fullmatch(given.text("memory", "1GiB").strip())
     size = int(match[1]) * _UNITS[match[2][0].lower()] if match else 0
     if not 0 < size <= _MAX_MEMORY:
-        raise _wrong("memory", f"must be a size with its unit, such as 2048MiB or 4GiB, of at most 24TiB, not {text!r}")
+        raise given.refused("memory", "a size with its unit, such as 2048MiB or 4GiB, of at most 24TiB")
     return size
-
-
-def _refuse_unknown(given: Mapping[str, str], known: Mapping[str, str], doing: str) -> None:
-    unknown = sorted(given.keys() - known.keys())
-    if unknown:
-        raise InvalidArgument(
-            f"ova has no option {unknown[0]!r} for {doing}; it has {', '.join(known)}",
-            reason="OPTION_UNKNOWN",
-            violations=tuple(FieldViolation(f"options.{name}", "is not an option of ova") for name in unknown),
-        )
-
-
-def _wrong(name: str, what: str) -> InvalidArgument:
-    return InvalidArgument(
-        f"ova option {name} {what}", reason="OPTION_INVALID", violations=(FieldViolation(f"options.{name}", what),)
-    )

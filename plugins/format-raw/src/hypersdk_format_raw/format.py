@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hypersdk.data.extent import ExtentKind
-from hypersdk.errors import FailedPrecondition, FieldViolation, InvalidArgument
+from hypersdk.data.formatoptions import FormatOptions
+from hypersdk.errors import FailedPrecondition, InvalidArgument
 from hypersdk.plugin.image_format import ImageFormat
 
 from hypersdk_format_raw.sink import RawSink
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _PREALLOCATION = ("off", "falloc")
 _BLOCK = 4096
-_COMMON_OPEN_OPTIONS = frozenset({"chain"})
+_OPEN_OPTIONS = ("chain",)
 
 
 class RawFormat(ImageFormat):
@@ -32,7 +33,7 @@ class RawFormat(ImageFormat):
         return 1
 
     def open(self, file: ImageFile, options: Mapping[str, str] | None = None) -> BlockSource:
-        _known(options or {}, _COMMON_OPEN_OPTIONS, doing="opening")
+        FormatOptions(self.name, options, _OPEN_OPTIONS, doing="reading")
         return RawSource(file)
 
     def create(
@@ -42,10 +43,8 @@ class RawFormat(ImageFormat):
         options: Mapping[str, str] | None = None,
         resume: Mapping[str, Any] | None = None,
     ) -> BlockSink:
-        known = _known(options or {}, frozenset(self.create_options()), doing="creating")
-        preallocation = known.get("preallocation", "off")
-        if preallocation not in _PREALLOCATION:
-            raise _invalid("preallocation", f"must be one of {', '.join(_PREALLOCATION)}, not {preallocation[:40]!r}")
+        given = FormatOptions(self.name, options, self.create_options(), doing="creating")
+        preallocation = given.one_of("preallocation", _PREALLOCATION, "off")
         if size < 0:
             raise InvalidArgument(f"a raw image cannot have {size} bytes", reason="SIZE_INVALID")
         end = 0 if resume is None else _resume_point(resume, size, file)
@@ -66,25 +65,6 @@ class RawFormat(ImageFormat):
         # File systems allocate whole blocks, also where an extent begins or ends inside one.
         data = [e for e in source.extents() if e.kind == ExtentKind.DATA]
         return sum(-(-e.end // _BLOCK) - e.offset // _BLOCK for e in data) * _BLOCK
-
-
-def _known(options: Mapping[str, str], known: frozenset[str], *, doing: str) -> Mapping[str, str]:
-    for name in options:
-        if name not in known:
-            raise InvalidArgument(
-                f"raw knows no option {name[:80]!r} for {doing}; it knows {', '.join(sorted(known)) or 'none'}",
-                reason="OPTION_UNKNOWN",
-                violations=(FieldViolation(f"options.{name[:80]}", "is not an option of raw"),),
-            )
-    return options
-
-
-def _invalid(name: str, problem: str) -> InvalidArgument:
-    return InvalidArgument(
-        f"raw: option {name} {problem}",
-        reason="OPTION_INVALID",
-        violations=(FieldViolation(f"options.{name}", problem),),
-    )
 
 
 def _resume_point(state: Mapping[str, Any], size: int, file: ImageFile) -> int:

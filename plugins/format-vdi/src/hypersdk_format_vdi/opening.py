@@ -11,13 +11,14 @@ import os
 from dataclasses import replace
 from typing import Any
 
+from hypersdk.data.formatoptions import Chain
 from hypersdk.data.imagefile import ImageFile
 from hypersdk.errors import FailedPrecondition, MalformedImage, NotFound
 
 from hypersdk_format_vdi.blocks import judge
 from hypersdk_format_vdi.header import KINDS, NO_UUID, Header, read_header
 from hypersdk_format_vdi.layout import MAX_CHAIN
-from hypersdk_format_vdi.options import Chain, OpenOptions
+from hypersdk_format_vdi.options import OpenOptions
 from hypersdk_format_vdi.source import VdiSource
 
 _Seen = tuple[tuple[int, int], ...]

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 
-from hypersdk.errors import FieldViolation, InvalidArgument
+from hypersdk.data.formatoptions import CHAIN_HELP, Chain, FormatOptions
 
 from hypersdk_format_vdi.layout import DEFAULT_BLOCK
 
@@ -19,21 +18,11 @@ CREATE_HELP: Mapping[str, str] = {
 }
 
 OPEN_HELP: Mapping[str, str] = {
-    "chain": "on: read the parents of a differencing disk from its own directory; off: open it for its information "
-    "alone; default: refuse it",
+    "chain": CHAIN_HELP,
     "backing_file": "with chain=on: file names of the parents, nearest first, separated by ':'",
 }
 
 _BLOCKS = ("1M", "1048576")
-_SWITCH = {"on": True, "yes": True, "true": True, "y": True, "off": False, "no": False, "false": False, "n": False}
-
-
-class Chain(Enum):
-    """What to do with a disk that has a parent."""
-
-    REFUSED = "refused"
-    INFORMATION_ONLY = "information only"
-    READ = "read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,45 +41,16 @@ class CreateOptions:
 
 def parse_create(options: Mapping[str, str] | None) -> CreateOptions:
     """Raises InvalidArgument (OPTION_UNKNOWN, OPTION_INVALID)."""
-    given = dict(options or {})
-    _refuse_unknown(given, CREATE_HELP, "creating")
-    block = given.get("block_size", "1M")
-    if block.upper() not in _BLOCKS:
-        raise _wrong("block_size", f"must be 1M, not {block[:40]!r}")
-    return CreateOptions(_switch(given, "static"))
+    given = FormatOptions("vdi", options, CREATE_HELP, doing="creating")
+    if given.text("block_size", "1M").upper() not in _BLOCKS:
+        raise given.refused("block_size", "1M")
+    return CreateOptions(given.switch("static"))
 
 
 def parse_open(options: Mapping[str, str] | None) -> OpenOptions:
     """Raises InvalidArgument (OPTION_UNKNOWN, OPTION_INVALID)."""
-    given = dict(options or {})
-    _refuse_unknown(given, OPEN_HELP, "reading")
-    chain = Chain.REFUSED
-    if "chain" in given:
-        chain = Chain.READ if _switch(given, "chain") else Chain.INFORMATION_ONLY
-    names = given.get("backing_file", "")
+    given = FormatOptions("vdi", options, OPEN_HELP, doing="reading")
+    chain, names = given.chain(), given.text("backing_file")
     if names and chain is not Chain.READ:
-        raise _wrong("backing_file", "names parents to be read; give chain=on with it")
+        raise given.wrong("backing_file", "names parents to be read; give chain=on with it")
     return OpenOptions(chain, tuple(names.split(":")) if names else ())
-
-
-def _switch(given: Mapping[str, str], name: str) -> bool:
-    value = given.get(name, "off")
-    if value.lower() not in _SWITCH:
-        raise _wrong(name, f"must be on or off, not {value[:40]!r}")
-    return _SWITCH[value.lower()]
-
-
-def _refuse_unknown(given: Mapping[str, str], known: Mapping[str, str], doing: str) -> None:
-    unknown = sorted(given.keys() - known.keys())
-    if unknown:
-        raise InvalidArgument(
-            f"vdi has no option {unknown[0][:80]!r} for {doing}; it has {', '.join(known)}",
-            reason="OPTION_UNKNOWN",
-            violations=tuple(FieldViolation(f"options.{name}", "is not an option of vdi") for name in unknown),
-        )
-
-
-def _wrong(name: str, what: str) -> InvalidArgument:
-    return InvalidArgument(
-        f"vdi option {name} {what}", reason="OPTION_INVALID", violations=(FieldViolation(f"options.{name}", what),)
-    )

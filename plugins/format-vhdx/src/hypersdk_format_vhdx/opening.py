@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hypersdk.data.formatoptions import Chain
 from hypersdk.data.imagefile import ImageFile
 from hypersdk.errors import FailedPrecondition, MalformedImage
 
@@ -20,7 +21,7 @@ from hypersdk_format_vhdx.header import Headers, read_headers
 from hypersdk_format_vhdx.locator import ParentLocator, parse_locator
 from hypersdk_format_vhdx.log import replay
 from hypersdk_format_vhdx.metadata import Metadata, read_metadata
-from hypersdk_format_vhdx.options import Chain, parse_chain
+from hypersdk_format_vhdx.options import parse_chain
 from hypersdk_format_vhdx.regions import Regions, read_regions
 from hypersdk_format_vhdx.replay import ReplayedFile
 from hypersdk_format_vhdx.source import VhdxSource

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 
-from hypersdk.errors import FieldViolation, InvalidArgument
+from hypersdk.data.formatoptions import CHAIN_HELP, Chain, FormatOptions
 
 from hypersdk_format_vhdx.layout import MAX_BLOCK, MIB
 
@@ -22,21 +20,8 @@ CREATE_HELP: Mapping[str, str] = {
 }
 
 OPEN_HELP: Mapping[str, str] = {
-    "chain": "on: read the parents of a differencing disk from its own directory; off: open it for its information "
-    "alone; default: refuse it",
+    "chain": CHAIN_HELP,
 }
-
-_SWITCH = {"on": True, "yes": True, "true": True, "off": False, "no": False, "false": False}
-_SIZE = re.compile(r"(\d{1,12})([kKmMgG]?)(?:i?[bB])?")
-_SHIFT = {"": 0, "k": 10, "m": 20, "g": 30}
-
-
-class Chain(Enum):
-    """What to do with a disk that has a parent."""
-
-    REFUSED = "refused"
-    INFORMATION_ONLY = "information only"
-    READ = "read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,54 +43,21 @@ class CreateOptions:
 
 def parse_create(options: Mapping[str, str] | None) -> CreateOptions:
     """Raises InvalidArgument."""
-    given = dict(options or {})
-    _refuse_unknown(given, CREATE_HELP, "creating")
-    subformat = given.get("subformat", "dynamic")
-    if subformat not in SUBFORMATS:
-        raise _wrong("subformat", f"must be one of {', '.join(SUBFORMATS)}, not {subformat!r}")
-    block = _size(given, "block_size", "0")
-    if block and (block & (block - 1) or not MIB <= block <= MAX_BLOCK):
-        raise _wrong("block_size", f"must be a power of two from 1M to 256M, not {given['block_size']!r}")
-    log = _size(given, "log_size", "1M")
-    if log % MIB or not MIB <= log < 1 << 32:
-        raise _wrong("log_size", f"must be a multiple of 1M below 4G, not {given['log_size']!r}")
-    return CreateOptions(subformat == "fixed", block, log, _switch(given, "block_state_zero", "on"))
+    given = FormatOptions("vhdx", options, CREATE_HELP, doing="creating", letters=False)
+    return CreateOptions(
+        fixed=given.one_of("subformat", SUBFORMATS, "dynamic") == "fixed",
+        block_size=given.size(
+            "block_size", "0", wanted="a power of two from 1M to 256M",
+            accept=lambda size: size == 0 or (size & (size - 1) == 0 and MIB <= size <= MAX_BLOCK),
+        ),
+        log_size=given.size(
+            "log_size", "1M", wanted="a multiple of 1M below 4G",
+            accept=lambda size: size % MIB == 0 and MIB <= size < 1 << 32,
+        ),
+        block_state_zero=given.switch("block_state_zero", default=True),
+    )  # fmt: skip
 
 
 def parse_chain(options: Mapping[str, str] | None) -> Chain:
     """What to do with a differencing disk. Raises InvalidArgument."""
-    given = dict(options or {})
-    _refuse_unknown(given, OPEN_HELP, "reading")
-    if "chain" not in given:
-        return Chain.REFUSED
-    return Chain.READ if _switch(given, "chain", "off") else Chain.INFORMATION_ONLY
-
-
-def _size(given: Mapping[str, str], name: str, default: str) -> int:
-    match = _SIZE.fullmatch(given.get(name, default))
-    if match is None:
-        raise _wrong(name, f"must be a size like 16M, not {given[name]!r}")
-    return int(match[1]) << _SHIFT[match[2].lower()]
-
-
-def _switch(given: Mapping[str, str], name: str, default: str) -> bool:
-    value = given.get(name, default)
-    if value.lower() not in _SWITCH:
-        raise _wrong(name, f"must be on or off, not {value!r}")
-    return _SWITCH[value.lower()]
-
-
-def _refuse_unknown(given: Mapping[str, str], known: Mapping[str, str], doing: str) -> None:
-    unknown = sorted(given.keys() - known.keys())
-    if unknown:
-        raise InvalidArgument(
-            f"vhdx has no option {unknown[0]!r} for {doing}; it has {', '.join(known)}",
-            reason="OPTION_UNKNOWN",
-            violations=tuple(FieldViolation(f"options.{name}", "is not an option of vhdx") for name in unknown),
-        )
-
-
-def _wrong(name: str, what: str) -> InvalidArgument:
-    return InvalidArgument(
-        f"vhdx option {name} {what}", reason="OPTION_INVALID", violations=(FieldViolation(f"options.{name}", what),)
-    )
+    return FormatOptions("vhdx", options, OPEN_HELP, doing="reading", letters=False).chain()

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+from hypersdk.data.formatoptions import Chain
 from hypersdk.data.imagefile import ImageFile
 from hypersdk.errors import FailedPrecondition, MalformedImage
 
@@ -20,7 +21,7 @@ from hypersdk_format_vpc.geometry import virtual_size
 from hypersdk_format_vpc.header import DynamicHeader
 from hypersdk_format_vpc.layout import EPOCH, MAX_CHAIN, TYPE_DIFFERENCING
 from hypersdk_format_vpc.locators import locator_texts, parent_name
-from hypersdk_format_vpc.options import Chain, OpenOptions
+from hypersdk_format_vpc.options import OpenOptions
 from hypersdk_format_vpc.source import BlockedSource, FixedSource
 from hypersdk_format_vpc.structures import Structures, read_structures
 

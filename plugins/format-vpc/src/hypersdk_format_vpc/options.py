@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 
-from hypersdk.errors import FieldViolation, InvalidArgument
+from hypersdk.data.formatoptions import CHAIN_HELP, Chain, FormatOptions
 
 from hypersdk_format_vpc.layout import DEFAULT_BLOCK, MIN_BLOCK
 
@@ -24,21 +23,10 @@ CREATE_HELP: Mapping[str, str] = {
 }
 
 OPEN_HELP: Mapping[str, str] = {
-    "chain": "on: read the parents of a differencing disk from its own directory; off: open it for its information "
-    "alone; default: refuse it",
+    "chain": CHAIN_HELP,
     "ignore_timestamp": "on: read a parent whose timestamp is not what its child recorded; default off",
     "force_size_calc": "chs or current_size: which of the two sizes counts; default by the creator application",
 }
-
-_SWITCH = {"on": True, "yes": True, "true": True, "y": True, "off": False, "no": False, "false": False, "n": False}
-
-
-class Chain(Enum):
-    """What to do with a disk that has a parent."""
-
-    REFUSED = "refused"
-    INFORMATION_ONLY = "information only"
-    READ = "read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,48 +45,16 @@ class CreateOptions:
 
 def parse_create(options: Mapping[str, str] | None) -> CreateOptions:
     """Raises InvalidArgument (OPTION_UNKNOWN, OPTION_INVALID)."""
-    given = dict(options or {})
-    _refuse_unknown(given, CREATE_HELP, "creating")
-    subformat = given.get("subformat", "dynamic")
-    if subformat not in SUBFORMATS:
-        raise _wrong("subformat", f"must be one of {', '.join(SUBFORMATS)}, not {subformat[:40]!r}")
-    block = given.get("block_size", "2M")
-    if block.upper() not in _BLOCKS:
-        raise _wrong("block_size", f"must be 512K or 2M, not {block[:40]!r}")
-    return CreateOptions(subformat == "fixed", _switch(given, "force_size"), _BLOCKS[block.upper()])
+    given = FormatOptions("vpc", options, CREATE_HELP, doing="creating")
+    subformat = given.one_of("subformat", SUBFORMATS, "dynamic")
+    block = given.text("block_size", "2M").upper()
+    if block not in _BLOCKS:
+        raise given.refused("block_size", "512K or 2M")
+    return CreateOptions(subformat == "fixed", given.switch("force_size"), _BLOCKS[block])
 
 
 def parse_open(options: Mapping[str, str] | None) -> OpenOptions:
     """Raises InvalidArgument (OPTION_UNKNOWN, OPTION_INVALID)."""
-    given = dict(options or {})
-    _refuse_unknown(given, OPEN_HELP, "reading")
-    chain = Chain.REFUSED
-    if "chain" in given:
-        chain = Chain.READ if _switch(given, "chain") else Chain.INFORMATION_ONLY
-    rule = given.get("force_size_calc", "")
-    if rule and rule not in _RULES:
-        raise _wrong("force_size_calc", f"must be one of {', '.join(_RULES)}, not {rule[:40]!r}")
-    return OpenOptions(chain, _switch(given, "ignore_timestamp"), rule)
-
-
-def _switch(given: Mapping[str, str], name: str) -> bool:
-    value = given.get(name, "off")
-    if value.lower() not in _SWITCH:
-        raise _wrong(name, f"must be on or off, not {value[:40]!r}")
-    return _SWITCH[value.lower()]
-
-
-def _refuse_unknown(given: Mapping[str, str], known: Mapping[str, str], doing: str) -> None:
-    unknown = sorted(given.keys() - known.keys())
-    if unknown:
-        raise InvalidArgument(
-            f"vpc has no option {unknown[0][:80]!r} for {doing}; it has {', '.join(known)}",
-            reason="OPTION_UNKNOWN",
-            violations=tuple(FieldViolation(f"options.{name}", "is not an option of vpc") for name in unknown),
-        )
-
-
-def _wrong(name: str, what: str) -> InvalidArgument:
-    return InvalidArgument(
-        f"vpc option {name} {what}", reason="OPTION_INVALID", violations=(FieldViolation(f"options.{name}", what),)
-    )
+    given = FormatOptions("vpc", options, OPEN_HELP, doing="reading")
+    rule = given.text("force_size_calc") and given.one_of("force_size_calc", _RULES, "")
+    return OpenOptions(given.chain(), given.switch("ignore_timestamp"), rule)

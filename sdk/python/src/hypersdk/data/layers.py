@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hypersdk.errors import FailedPrecondition, FieldViolation, InvalidArgument, MalformedImage
+from hypersdk.data.formatoptions import FormatOptions
+from hypersdk.errors import FailedPrecondition, MalformedImage
 
 if TYPE_CHECKING:
     from hypersdk.data.imagefile import ImageFile
@@ -54,28 +55,12 @@ def open_layers(name: str, file: ImageFile, options: Mapping[str, str] | None, p
     (on, off) and `backing_fmt`. Raises InvalidArgument (OPTION_UNKNOWN, OPTION_INVALID), FailedPrecondition
     (IMAGE_HAS_PARENT, BACKING_FORMAT_UNKNOWN), MalformedImage, and what `parse` raises."""
     try:
-        known = _checked(name, options or {})
-        return _open(name, file, known, parse, ())
+        given = FormatOptions(name, options, _KNOWN, doing="reading")
+        given.one_of("chain", ("on", "off"), "off")
+        return _open(name, file, options or {}, parse, ())
     except BaseException:
         file.close()
         raise
-
-
-def _checked(name: str, options: Mapping[str, str]) -> Mapping[str, str]:
-    for key, value in options.items():
-        if key not in _KNOWN:
-            raise InvalidArgument(
-                f"{name} knows no option {key[:80]!r} for opening; it knows {', '.join(_KNOWN)}",
-                reason="OPTION_UNKNOWN",
-                violations=(FieldViolation(f"options.{key[:80]}", f"is not an option of {name}"),),
-            )
-        if key == "chain" and value not in {"on", "off"}:
-            problem = f"must be on or off, not {value[:40]!r}"
-            raise InvalidArgument(
-                f"{name}: option chain {problem}",
-                reason="OPTION_INVALID", violations=(FieldViolation("options.chain", problem),),
-            )  # fmt: skip
-    return options
 
 
 def _open(
