@@ -12,12 +12,13 @@ import struct
 _INTERESTING = (0, 1, 2, 7, 8, 511, 512, 513, 4095, 65535, 65536, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 1 << 32, 1 << 40,
                 1 << 55, 1 << 56, 1 << 62, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)  # fmt: skip
 _EDGE = 4096
+_EMPTY = bytes(512)
 
 
 def mutate(image: bytearray, rng: random.Random, name: str) -> None:
     """Change `image` in one to six places, near structure more often than not."""
     original = bytes(image)
-    dense = [at for at in range(0, len(image), 512) if any(image[at : at + 512])]
+    dense = [at for at in range(0, len(image), 512) if image[at : at + 512] != _EMPTY]
     for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
         if not image:
             return
