@@ -10,9 +10,10 @@ import zlib
 import numpy as np
 import pytest
 from hypersdk.data import twolevel
+from hypersdk.data.backing import MAX_CHAIN
 from hypersdk.data.extent import ExtentKind
 from hypersdk.data.imagefile import ImageFile
-from hypersdk.data.layers import MAX_CHAIN, Layer, open_layers
+from hypersdk.data.layers import Layer, open_layers
 from hypersdk.data.twolevel import TwoLevel
 from hypersdk.data.unitcodecs import DecodeError, bunzip2, inflate_raw, inflate_zlib, unxz
 from hypersdk.data.unitmap import CODED, HOLE, PLAIN, ZERO, Bounds, Entries, PagedMap, Units, WholeMap

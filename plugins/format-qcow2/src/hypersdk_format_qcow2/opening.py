@@ -7,14 +7,14 @@ is never probed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping as MappingABC
 from dataclasses import replace
-from typing import Any
 
+from hypersdk.data.backing import Seen, backing_format, backing_refusal, open_foreign, open_parent
+from hypersdk.data.formatoptions import FormatOptions
 from hypersdk.data.imagefile import ImageFile
 from hypersdk.data.source import BlockSource
-from hypersdk.errors import FailedPrecondition, InvalidArgument, MalformedImage
+from hypersdk.errors import FailedPrecondition, MalformedImage
 
 from hypersdk_format_qcow2.codecs import CODECS
 from hypersdk_format_qcow2.describe import describe
@@ -31,25 +31,26 @@ OPEN_OPTIONS = {
     "snapshot": "id or name of an internal snapshot to read instead of the present state",
     "allow_corrupt": "on|off: read data of an image that is marked corrupt (default off)",
 }
-MAX_CHAIN = 64
-_Identity = tuple[int, int]
+_ON_OFF = ("on", "off")
 
 
 def open_source(file: ImageFile, options: dict[str, str]) -> BlockSource:
     """The source of `file`, which it takes over; on failure `file` is closed. Raises as ImageFormat.open
     says."""
     try:
+        given = FormatOptions("qcow2", options, OPEN_OPTIONS, doing="reading")
+        for switch in ("chain", "allow_corrupt"):
+            given.one_of(switch, _ON_OFF, "off")
         return _open_layer(file, options, ())
     except BaseException:
         file.close()
         raise
 
 
-def _open_layer(file: ImageFile, options: MappingABC[str, str], above: tuple[_Identity, ...]) -> Qcow2Source:
-    _check_options(options)
+def _open_layer(file: ImageFile, options: MappingABC[str, str], above: Seen) -> Qcow2Source:
     header = parse_header(file)
     if header.backing_file is not None and "chain" not in options:
-        raise _parent_refusal(file, header)
+        raise backing_refusal(file, header.backing_file, header.backing_format or "")
     snapshots, snapshots_bytes = load_snapshots(file, header)
     chosen = find_snapshot(file, snapshots, options["snapshot"]) if options.get("snapshot") else None
     geometry = header.geometry(file.size)
@@ -72,23 +73,12 @@ def _open_layer(file: ImageFile, options: MappingABC[str, str], above: tuple[_Id
         info = describe(header, geometry, snapshots, chosen, backing)
         refusal = _corrupt_refusal(file, options) if header.corrupt else None
         if header.backing_file is not None and backing is None:
-            refusal = _parent_refusal(file, header)
+            refusal = backing_refusal(file, header.backing_file, header.backing_format or "")
         return Qcow2Source(file, geometry, mapping, CODECS[header.compression](), info, backing, refusal)
     except BaseException:
         if backing is not None:
             backing.close()
         raise
-
-
-def _check_options(options: MappingABC[str, str]) -> None:
-    for name, value in options.items():
-        if name not in OPEN_OPTIONS:
-            raise InvalidArgument(
-                f"qcow2 has no option {name!r} for reading; known: {', '.join(OPEN_OPTIONS)}",
-                reason="OPTION_UNKNOWN",
-            )
-        if name in {"chain", "allow_corrupt"} and value not in {"on", "off"}:
-            raise InvalidArgument(f"option {name} must be on or off, not {value!r}", reason="OPTION_INVALID")
 
 
 def _metadata_areas(
@@ -115,49 +105,17 @@ def _corrupt_refusal(file: ImageFile, options: MappingABC[str, str]) -> FailedPr
     )
 
 
-def _parent_refusal(file: ImageFile, header: Header) -> FailedPrecondition:
-    return FailedPrecondition(
-        f"{file.path.name} holds only the changes to its backing file {header.backing_file!r}; give chain=on to read "
-        "both",
-        reason="IMAGE_HAS_PARENT",
-        metadata={"parent": str(header.backing_file), "parent_format": header.backing_format or ""},
-    )
-
-
 def _open_backing(
-    file: ImageFile, header: Header, options: MappingABC[str, str], above: tuple[_Identity, ...]
+    file: ImageFile, header: Header, options: MappingABC[str, str], above: Seen
 ) -> BlockSource | None:
     name = header.backing_file
     if name is None:
         return None
     if options.get("chain") != "on":
         return None
-    format_name = header.backing_format or options.get("backing_fmt")
-    if not format_name:
-        raise FailedPrecondition(
-            f"{file.path.name} does not record the format of its backing file {name!r}, and guessing it from what a "
-            "guest may have written is not safe; give backing_fmt=FORMAT",
-            reason="BACKING_FORMAT_UNKNOWN", metadata={"parent": name},
-        )  # fmt: skip
-    status = os.fstat(file.fileno())
-    seen = (*above, (status.st_dev, status.st_ino))
-    sibling = file.open_sibling(name, structure="backing file")
-    below = os.fstat(sibling.fileno())
-    if (below.st_dev, below.st_ino) in seen or len(seen) > MAX_CHAIN:
-        raise MalformedImage(
-            f"{file.path.name}: the backing chain at {name!r} is a loop or longer than {MAX_CHAIN} files",
-            structure="backing file name", reason="BACKING_CHAIN_LOOP",
-        )  # fmt: skip
+    format_name = backing_format(file, name, header.backing_format or "", options.get("backing_fmt", ""))
+    sibling, seen = open_parent(file, name, above, structure="backing file", reason="BACKING_CHAIN_LOOP")
     if format_name == "qcow2":
         inherited = {key: value for key, value in options.items() if key != "snapshot"}
         return _open_layer(sibling, inherited, seen)
-    return _open_foreign(sibling, format_name)
-
-
-def _open_foreign(file: ImageFile, format_name: str) -> BlockSource:
-    """A backing file of another format, by that format's plugin, without a chain of its own."""
-    from hypersdk.data.images import FormatRegistry
-
-    source: Any = FormatRegistry.installed().get(format_name).open(file)
-    assert isinstance(source, BlockSource)
-    return source
+    return open_foreign(sibling, format_name)

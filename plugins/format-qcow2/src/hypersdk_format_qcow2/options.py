@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from hypersdk.errors import FieldViolation, InvalidArgument, Unsupported
+from hypersdk.data.formatoptions import FormatOptions
+from hypersdk.errors import Unsupported
 
 from hypersdk_format_qcow2.geometry import MAX_CLUSTER_BITS, MIN_CLUSTER_BITS
 
@@ -23,8 +23,7 @@ HELP: dict[str, str] = {
     "backing_fmt": "format of backing_file, which needs it",
 }
 _NOT_WRITTEN = frozenset({"data_file", "data_file_raw", "encryption", "encrypt.format", "encrypt.key-secret"})
-_SIZE = re.compile(r"^(\d{1,10})([kKmM]?)[bB]?$")
-_SUFFIX = {"": 0, "k": 10, "m": 20}
+_SWITCH = {"on": True, "off": False, "true": True, "false": False, "yes": True, "no": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,24 +50,26 @@ def parse_create_options(options: Mapping[str, str]) -> CreateOptions:
                 f"qcow2 images with {name} are not written here; known options: {', '.join(HELP)}",
                 reason="OPTION_UNSUPPORTED", metadata={"option": name},
             )  # fmt: skip
-        if name not in HELP:
-            raise _wrong(name, f"is not a qcow2 option; known: {', '.join(HELP)}", "OPTION_UNKNOWN")
-    if options.get("preallocation", "off") != "off":
+    given = FormatOptions("qcow2", options, HELP, doing="creating")
+    if given.text("preallocation", "off") != "off":
         raise Unsupported(
             f"preallocation={options['preallocation']} is not supported; only off is",
             reason="OPTION_UNSUPPORTED", metadata={"option": "preallocation"},
         )  # fmt: skip
-    version = _choice(options, "compat", {"0.10": 2, "v2": 2, "1.1": 3, "v3": 3}, "1.1")
+    version = given.choice("compat", {"0.10": 2, "v2": 2, "1.1": 3, "v3": 3}, "1.1")
+    size = given.size(
+        "cluster_size", "65536", wanted="a power of two from 512 to 2M", accept=_is_cluster_size, units="km", iec=False
+    )
     parsed = CreateOptions(
         version=version,
-        cluster_bits=_cluster_bits(options.get("cluster_size", "65536")),
-        compression_type=("zlib", "zstd")[_choice(options, "compression_type", {"zlib": 0, "zstd": 1}, "zlib")],
-        compress=_switch(options, "compress"),
-        lazy_refcounts=_switch(options, "lazy_refcounts"),
-        refcount_order=_choice(options, "refcount_bits", {str(1 << n): n for n in range(7)}, "16"),
-        extended_l2=_switch(options, "extended_l2"),
-        backing_file=options.get("backing_file", ""),
-        backing_fmt=options.get("backing_fmt", ""),
+        cluster_bits=size.bit_length() - 1,
+        compression_type=given.one_of("compression_type", ("zlib", "zstd"), "zlib"),
+        compress=given.choice("compress", _SWITCH, "off"),
+        lazy_refcounts=given.choice("lazy_refcounts", _SWITCH, "off"),
+        refcount_order=given.choice("refcount_bits", {str(1 << n): n for n in range(7)}, "16"),
+        extended_l2=given.choice("extended_l2", _SWITCH, "off"),
+        backing_file=given.text("backing_file"),
+        backing_fmt=given.text("backing_fmt"),
     )
     if version == 2:
         for name, used in (
@@ -76,35 +77,15 @@ def parse_create_options(options: Mapping[str, str]) -> CreateOptions:
             ("refcount_bits", parsed.refcount_order != 4), ("extended_l2", parsed.extended_l2),
         ):  # fmt: skip
             if used:
-                raise _wrong(name, f"{options[name]} needs compat=1.1", "OPTION_INVALID")
+                raise given.wrong(name, f"{options[name]} needs compat=1.1")
     if parsed.extended_l2 and parsed.cluster_bits < 14:
-        raise _wrong("extended_l2", "needs a cluster_size of at least 16k", "OPTION_INVALID")
+        raise given.wrong("extended_l2", "needs a cluster_size of at least 16k")
     if parsed.backing_file and not parsed.backing_fmt:
-        raise _wrong("backing_fmt", "must name the format of backing_file: nobody may guess it", "OPTION_INVALID")
+        raise given.wrong("backing_fmt", "must name the format of backing_file: nobody may guess it")
     if parsed.backing_fmt and not parsed.backing_file:
-        raise _wrong("backing_fmt", "needs backing_file", "OPTION_INVALID")
+        raise given.wrong("backing_fmt", "needs backing_file")
     return parsed
 
 
-def _choice(options: Mapping[str, str], name: str, values: Mapping[str, int], default: str) -> int:
-    given = options.get(name, default)
-    if given not in values:
-        raise _wrong(name, f"must be one of {', '.join(values)}, not {given!r}", "OPTION_INVALID")
-    return values[given]
-
-
-def _switch(options: Mapping[str, str], name: str) -> bool:
-    return bool(_choice(options, name, {"on": 1, "off": 0, "true": 1, "false": 0, "yes": 1, "no": 0}, "off"))
-
-
-def _cluster_bits(text: str) -> int:
-    match = _SIZE.match(text)
-    size = int(match[1]) << _SUFFIX[match[2].lower()] if match else 0
-    bits = size.bit_length() - 1
-    if size != 1 << max(bits, 0) or not MIN_CLUSTER_BITS <= bits <= MAX_CLUSTER_BITS:
-        raise _wrong("cluster_size", f"must be a power of two from 512 to 2M, not {text!r}", "OPTION_INVALID")
-    return bits
-
-
-def _wrong(name: str, what: str, reason: str) -> InvalidArgument:
-    return InvalidArgument(f"{name} {what}", reason=reason, violations=(FieldViolation(f"options.{name}", what),))
+def _is_cluster_size(size: int) -> bool:
+    return size.bit_count() == 1 and MIN_CLUSTER_BITS <= size.bit_length() - 1 <= MAX_CLUSTER_BITS

@@ -30,5 +30,4 @@ MAX_ENTRIES = 64 << 20
 DATA_ALIGNMENT = 1 << 20
 """Where VirtualBox since 4.0 lets the data begin: at a multiple of this, bytes."""
 
-MAX_CHAIN = 64
 """Parents below one another."""

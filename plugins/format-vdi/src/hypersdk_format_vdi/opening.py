@@ -7,21 +7,18 @@ ImageFile.open_sibling only, and proved by UUID. A disk that depends on a parent
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Any
 
+from hypersdk.data.backing import Seen, open_parent
 from hypersdk.data.formatoptions import Chain
 from hypersdk.data.imagefile import ImageFile
-from hypersdk.errors import FailedPrecondition, MalformedImage, NotFound
+from hypersdk.errors import FailedPrecondition, NotFound
 
 from hypersdk_format_vdi.blocks import judge
 from hypersdk_format_vdi.header import KINDS, NO_UUID, Header, read_header
-from hypersdk_format_vdi.layout import MAX_CHAIN
 from hypersdk_format_vdi.options import OpenOptions
 from hypersdk_format_vdi.source import VdiSource
-
-_Seen = tuple[tuple[int, int], ...]
 
 
 def open_source(file: ImageFile, options: OpenOptions) -> VdiSource:
@@ -30,7 +27,7 @@ def open_source(file: ImageFile, options: OpenOptions) -> VdiSource:
     return _open(file, options, ())[0]
 
 
-def _open(file: ImageFile, options: OpenOptions, seen: _Seen) -> tuple[VdiSource, Header]:
+def _open(file: ImageFile, options: OpenOptions, seen: Seen) -> tuple[VdiSource, Header]:
     try:
         header = read_header(file)
         judge(file, header)
@@ -40,7 +37,7 @@ def _open(file: ImageFile, options: OpenOptions, seen: _Seen) -> tuple[VdiSource
         raise
 
 
-def _source(file: ImageFile, header: Header, options: OpenOptions, seen: _Seen) -> VdiSource:
+def _source(file: ImageFile, header: Header, options: OpenOptions, seen: Seen) -> VdiSource:
     name = options.parents[0] if options.parents else f"{{{header.parent}}}.vdi"
     facts = _facts(header)
     if not header.has_parent:
@@ -58,11 +55,9 @@ def _source(file: ImageFile, header: Header, options: OpenOptions, seen: _Seen) 
     return VdiSource(file, header, facts, refusal=refusal)
 
 
-def _parent(file: ImageFile, header: Header, name: str, options: OpenOptions, seen: _Seen) -> VdiSource:
-    status = os.fstat(file.fileno())
-    seen = (*seen, (status.st_dev, status.st_ino))
+def _parent(file: ImageFile, header: Header, name: str, options: OpenOptions, seen: Seen) -> VdiSource:
     try:
-        sibling = file.open_sibling(name, structure="parent")
+        sibling, seen = open_parent(file, name, seen, structure="parent")
     except NotFound as exc:
         if options.parents:
             raise
@@ -71,12 +66,6 @@ def _parent(file: ImageFile, header: Header, name: str, options: OpenOptions, se
             "name the parent's file with backing_file=NAME",
             reason="IMAGE_HAS_PARENT", metadata={"parent": str(header.parent)},
         ) from exc  # fmt: skip
-    below = os.fstat(sibling.fileno())
-    if (below.st_dev, below.st_ino) in seen or len(seen) > MAX_CHAIN:
-        raise MalformedImage(
-            f"{file.path.name}: its chain of parents runs in a circle or is longer than {MAX_CHAIN}",
-            structure="parent", reason="IMAGE_CHAIN_IMPOSSIBLE",
-        )  # fmt: skip
     source, found = _open(sibling, replace(options, parents=options.parents[1:]), seen)
     try:
         _prove(file.path.name, header, name, found)

@@ -7,10 +7,10 @@ made over.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from hypersdk.data.backing import Seen, open_parent
 from hypersdk.data.formatoptions import Chain
 from hypersdk.data.imagefile import ImageFile
 from hypersdk.errors import FailedPrecondition, MalformedImage
@@ -25,9 +25,6 @@ from hypersdk_format_vhdx.options import parse_chain
 from hypersdk_format_vhdx.regions import Regions, read_regions
 from hypersdk_format_vhdx.replay import ReplayedFile
 from hypersdk_format_vhdx.source import VhdxSource
-
-MAX_CHAIN = 64
-_Identity = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +73,7 @@ def load(file: ImageFile) -> Layer:
     return Layer(view, headers, regions, metadata, locator, blocks, entries)
 
 
-def _open(file: ImageFile, layer: Layer, chain: Chain, above: tuple[_Identity, ...]) -> VhdxSource:
+def _open(file: ImageFile, layer: Layer, chain: Chain, above: Seen) -> VhdxSource:
     parent, refusal = None, None
     if layer.locator is not None:
         refusal = _refusal(layer, layer.locator)
@@ -99,16 +96,10 @@ def _refusal(layer: Layer, locator: ParentLocator) -> FailedPrecondition:
 
 
 def _open_parent(
-    file: ImageFile, layer: Layer, locator: ParentLocator, above: tuple[_Identity, ...]
+    file: ImageFile, layer: Layer, locator: ParentLocator, above: Seen
 ) -> VhdxSource:
     name = locator.sibling(layer.file.name)
-    seen = (*above, _identity(file))
-    sibling = file.open_sibling(name, structure="parent locator")
-    if _identity(sibling) in seen or len(seen) >= MAX_CHAIN:
-        raise MalformedImage(
-            f"{layer.file.name}: the chain of parents at {name!r} is a circle or longer than {MAX_CHAIN} files",
-            structure="parent locator", reason="IMAGE_CHAIN_IMPOSSIBLE",
-        )  # fmt: skip
+    sibling, seen = open_parent(file, name, above, structure="parent locator")
     below = load(sibling)
     if below.headers.current.data_write_guid not in locator.linkages:
         raise FailedPrecondition(
@@ -123,8 +114,3 @@ def _open_parent(
             structure="logical sector size", reason="IMAGE_CHAIN_IMPOSSIBLE",
         )  # fmt: skip
     return _open(sibling, below, Chain.READ, seen)
-
-
-def _identity(file: ImageFile) -> _Identity:
-    status = os.fstat(file.fileno())
-    return status.st_dev, status.st_ino

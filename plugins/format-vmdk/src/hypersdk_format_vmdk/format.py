@@ -40,7 +40,12 @@ class VmdkFormat(ImageFormat):
         plain files beside the image."""
         from hypersdk_format_vmdk.opening import open_source
 
-        return open_source(file, parse_chain(options))
+        try:
+            chain = parse_chain(options)
+        except InvalidArgument:
+            file.close()
+            raise
+        return open_source(file, chain)
 
     def create(
         self,

@@ -21,7 +21,6 @@ MAX_DESCRIPTOR = 1 << 20
 MAX_EXTENTS = 8192
 """Extents of one descriptor: 16 TiB of 2 GiB extents."""
 
-MAX_CHAIN = 64
 """Parents below one another. VMware allows 32 snapshots."""
 
 MAX_GRAIN = 1 << 30

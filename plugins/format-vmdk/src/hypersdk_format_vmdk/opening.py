@@ -6,9 +6,10 @@ the image's own directory. A disk that depends on a parent is never read without
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
+from hypersdk.data.backing import Seen, open_parent
+from hypersdk.data.formatoptions import Chain
 from hypersdk.data.imagefile import ImageFile
 from hypersdk.errors import FailedPrecondition, MalformedImage, PermissionDenied, Unsupported
 
@@ -20,13 +21,11 @@ from hypersdk_format_vmdk.layout import (
     CID_NONE,
     COWD_MAGIC,
     HOSTED_MAGIC,
-    MAX_CHAIN,
     MAX_DESCRIPTOR,
     SECTOR,
     SESPARSE_MAGIC,
 )
 from hypersdk_format_vmdk.markers import read_footer
-from hypersdk_format_vmdk.options import Chain
 from hypersdk_format_vmdk.sesparse import parse_sesparse
 from hypersdk_format_vmdk.source import VmdkSource
 from hypersdk_format_vmdk.tables import open_tables
@@ -34,7 +33,7 @@ from hypersdk_format_vmdk.tables import open_tables
 _DEVICE_KINDS = frozenset({"VMFSRDM", "VMFSRAW"})
 
 
-def open_source(file: ImageFile, chain: Chain, seen: tuple[tuple[int, int], ...] = ()) -> VmdkSource:
+def open_source(file: ImageFile, chain: Chain, seen: Seen = ()) -> VmdkSource:
     """`seen` holds device and inode of the disks above this one in its chain. The source takes over `file`."""
     try:
         return _open(file, chain, seen)
@@ -59,7 +58,7 @@ def open_for_check(file: ImageFile) -> list[DiskExtent]:
     return _layout(file)[2]
 
 
-def _open(file: ImageFile, chain: Chain, seen: tuple[tuple[int, int], ...]) -> VmdkSource:
+def _open(file: ImageFile, chain: Chain, seen: Seen) -> VmdkSource:
     descriptor, header, extents = _layout(file)
     facts = _facts(descriptor, header, extents)
     if not descriptor.has_parent:
@@ -200,22 +199,14 @@ def _named_extent(file: ImageFile, line: ExtentLine, number: int) -> DiskExtent:
     return hosted_extent(sibling, header, _agreed_size(file, line, header.capacity * SECTOR, header.grain * SECTOR))
 
 
-def _open_parent(file: ImageFile, descriptor: Descriptor, seen: tuple[tuple[int, int], ...]) -> VmdkSource:
+def _open_parent(file: ImageFile, descriptor: Descriptor, seen: Seen) -> VmdkSource:
     name = descriptor.parent_name
     if not name:
         raise MalformedImage(
             f"{file.path.name}: descriptor has a parent's CID but no parentFileNameHint",
             structure="descriptor", offset=0,
         )  # fmt: skip
-    status = os.fstat(file.fileno())
-    seen = (*seen, (status.st_dev, status.st_ino))
-    sibling = file.open_sibling(name, structure="parentFileNameHint")
-    below = os.fstat(sibling.fileno())
-    if (below.st_dev, below.st_ino) in seen or len(seen) > MAX_CHAIN:
-        raise MalformedImage(
-            f"{file.path.name}: its chain of parents runs in a circle or is longer than {MAX_CHAIN}",
-            structure="descriptor", offset=0, reason="IMAGE_CHAIN_IMPOSSIBLE",
-        )  # fmt: skip
+    sibling, seen = open_parent(file, name, seen, structure="parentFileNameHint")
     parent = open_source(sibling, Chain.READ, seen)
     found = parent.info()["details"]["cid"]
     if descriptor.parent_cid != CID_NONE and found != f"{descriptor.parent_cid:08x}":

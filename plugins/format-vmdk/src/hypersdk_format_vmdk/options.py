@@ -8,9 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 
-from hypersdk.errors import FieldViolation, InvalidArgument
+from hypersdk.data.formatoptions import Chain, FormatOptions
 
 ONE_FILE = ("monolithicSparse", "streamOptimized")
 SEVERAL_FILES = ("monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat")
@@ -33,16 +32,7 @@ OPEN_HELP: Mapping[str, str] = {
     "default: refuse it",
 }
 
-_SWITCH = {"on": True, "yes": True, "true": True, "y": True, "off": False, "no": False, "false": False, "n": False}
 _NUMBER = re.compile(r"[0-9]{1,10}")
-
-
-class Chain(Enum):
-    """What to do with a disk that has a parent."""
-
-    REFUSED = "refused"
-    INFORMATION_ONLY = "information only"
-    READ = "read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,58 +46,25 @@ class CreateOptions:
 
 def parse_create(options: Mapping[str, str] | None) -> CreateOptions:
     """Raises InvalidArgument (OPTION_UNKNOWN, OPTION_INVALID)."""
-    given = dict(options or {})
-    _refuse_unknown(given, CREATE_HELP, "creating")
-    compress = _switch(given, "compress")
-    subformat = given.get("subformat", "streamOptimized" if compress else "monolithicSparse")
-    if subformat not in SUBFORMATS:
-        raise _wrong("subformat", f"must be one of {', '.join(SUBFORMATS)}, not {subformat!r}")
+    given = FormatOptions("vmdk", options, CREATE_HELP, doing="creating")
+    compress = given.switch("compress")
+    subformat = given.one_of("subformat", SUBFORMATS, "streamOptimized" if compress else "monolithicSparse")
     if compress and subformat != "streamOptimized":
-        raise _wrong("compress", f"cannot be on with subformat {subformat}: only streamOptimized is compressed")
-    adapter = given.get("adapter_type", "ide")
-    if adapter not in ADAPTERS:
-        raise _wrong("adapter_type", f"must be one of {', '.join(ADAPTERS)}, not {adapter!r}")
-    hwversion = given.get("hwversion")
-    if _switch(given, "compat6"):
-        if hwversion is not None:
-            raise _wrong("compat6", "cannot be on when hwversion is given")
-        hwversion = "6"
+        raise given.wrong("compress", f"cannot be on with subformat {subformat}: only streamOptimized is compressed")
+    adapter = given.one_of("adapter_type", ADAPTERS, "ide")
+    compat6 = given.switch("compat6")
+    if compat6 and "hwversion" in given:
+        raise given.wrong("compat6", "cannot be on when hwversion is given")
     for name in ("hwversion", "toolsversion"):
-        if name in given and not _NUMBER.fullmatch(given[name]):
-            raise _wrong(name, f"must be a number, not {given[name]!r}")
-    zeroed = _switch(given, "zeroed_grain")
+        if name in given and not _NUMBER.fullmatch(given.text(name)):
+            raise given.refused(name, "a number")
+    hwversion = given.text("hwversion", "6" if compat6 else "4")
+    zeroed = given.switch("zeroed_grain")
     if zeroed and subformat not in SPARSE:
-        raise _wrong("zeroed_grain", f"cannot be on with subformat {subformat}")
-    return CreateOptions(subformat, adapter, hwversion or "4", given.get("toolsversion", "2147483647"), zeroed)
+        raise given.wrong("zeroed_grain", f"cannot be on with subformat {subformat}")
+    return CreateOptions(subformat, adapter, hwversion, given.text("toolsversion", "2147483647"), zeroed)
 
 
 def parse_chain(options: Mapping[str, str] | None) -> Chain:
     """What to do with a delta disk. Raises InvalidArgument."""
-    given = dict(options or {})
-    _refuse_unknown(given, OPEN_HELP, "reading")
-    if "chain" not in given:
-        return Chain.REFUSED
-    return Chain.READ if _switch(given, "chain") else Chain.INFORMATION_ONLY
-
-
-def _switch(given: Mapping[str, str], name: str) -> bool:
-    value = given.get(name, "off")
-    if value.lower() not in _SWITCH:
-        raise _wrong(name, f"must be on or off, not {value!r}")
-    return _SWITCH[value.lower()]
-
-
-def _refuse_unknown(given: Mapping[str, str], known: Mapping[str, str], doing: str) -> None:
-    unknown = sorted(given.keys() - known.keys())
-    if unknown:
-        raise InvalidArgument(
-            f"vmdk has no option {unknown[0]!r} for {doing}; it has {', '.join(known)}",
-            reason="OPTION_UNKNOWN",
-            violations=tuple(FieldViolation(f"options.{name}", "is not an option of vmdk") for name in unknown),
-        )
-
-
-def _wrong(name: str, what: str) -> InvalidArgument:
-    return InvalidArgument(
-        f"vmdk option {name} {what}", reason="OPTION_INVALID", violations=(FieldViolation(f"options.{name}", what),)
-    )
+    return FormatOptions("vmdk", options, OPEN_HELP, doing="reading").chain()

@@ -37,5 +37,4 @@ MAX_BLOCK = 256 << 20
 MAX_ENTRIES = MAX_SIZE // MIN_BLOCK
 """Entries of a block allocation table: 16 MiB of them. One that is shuffled is sorted in 0.4 s."""
 
-MAX_CHAIN = 64
 """Parents below one another."""

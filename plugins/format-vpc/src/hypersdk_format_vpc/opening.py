@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
+from hypersdk.data.backing import Seen, open_parent
 from hypersdk.data.formatoptions import Chain
 from hypersdk.data.imagefile import ImageFile
 from hypersdk.errors import FailedPrecondition, MalformedImage
@@ -19,7 +20,7 @@ from hypersdk_format_vpc.bat import judged
 from hypersdk_format_vpc.footer import KINDS
 from hypersdk_format_vpc.geometry import virtual_size
 from hypersdk_format_vpc.header import DynamicHeader
-from hypersdk_format_vpc.layout import EPOCH, MAX_CHAIN, TYPE_DIFFERENCING
+from hypersdk_format_vpc.layout import EPOCH, TYPE_DIFFERENCING
 from hypersdk_format_vpc.locators import locator_texts, parent_name
 from hypersdk_format_vpc.options import OpenOptions
 from hypersdk_format_vpc.source import BlockedSource, FixedSource
@@ -36,7 +37,7 @@ def open_source(file: ImageFile, options: OpenOptions) -> Source:
     return _open(file, options, ())[0]
 
 
-def _open(file: ImageFile, options: OpenOptions, seen: tuple[tuple[int, int], ...]) -> tuple[Source, Structures]:
+def _open(file: ImageFile, options: OpenOptions, seen: Seen) -> tuple[Source, Structures]:
     try:
         found = read_structures(file)
         return _source(file, found, options, seen), found
@@ -45,7 +46,7 @@ def _open(file: ImageFile, options: OpenOptions, seen: tuple[tuple[int, int], ..
         raise
 
 
-def _source(file: ImageFile, found: Structures, options: OpenOptions, seen: tuple[tuple[int, int], ...]) -> Source:
+def _source(file: ImageFile, found: Structures, options: OpenOptions, seen: Seen) -> Source:
     footer, header = found.footer, found.header
     size, rule = virtual_size(footer.current_size, footer.geometry, footer.creator, options.size_rule)
     facts = _facts(found, rule)
@@ -79,22 +80,14 @@ def _source(file: ImageFile, found: Structures, options: OpenOptions, seen: tupl
 
 
 def _parent(
-    file: ImageFile, header: DynamicHeader, name: str, options: OpenOptions, seen: tuple[tuple[int, int], ...]
+    file: ImageFile, header: DynamicHeader, name: str, options: OpenOptions, seen: Seen
 ) -> Source:
     if not name:
         raise MalformedImage(
             f"{file.path.name}: a differencing disk that does not name its parent", structure="parent locator"
         )
-    status = os.fstat(file.fileno())
-    seen = (*seen, (status.st_dev, status.st_ino))
-    sibling = file.open_sibling(name, structure="parent locator")
-    below = os.fstat(sibling.fileno())
-    if (below.st_dev, below.st_ino) in seen or len(seen) > MAX_CHAIN:
-        raise MalformedImage(
-            f"{file.path.name}: its chain of parents runs in a circle or is longer than {MAX_CHAIN}",
-            structure="parent locator", reason="IMAGE_CHAIN_IMPOSSIBLE",
-        )  # fmt: skip
-    modified = int(below.st_mtime) - EPOCH
+    sibling, seen = open_parent(file, name, seen, structure="parent locator")
+    modified = int(os.fstat(sibling.fileno()).st_mtime) - EPOCH
     source, found = _open(sibling, replace(options, size_rule=""), seen)
     try:
         _prove(file.path.name, header, name, found, modified, ignore_timestamp=options.ignore_timestamp)

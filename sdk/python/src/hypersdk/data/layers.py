@@ -7,13 +7,12 @@ layers below. A backing file is opened only with `chain=on`, only as a plain nam
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from hypersdk.data.backing import Seen, backing_format, backing_refusal, open_foreign, open_parent
 from hypersdk.data.formatoptions import FormatOptions
-from hypersdk.errors import FailedPrecondition, MalformedImage
 
 if TYPE_CHECKING:
     from hypersdk.data.imagefile import ImageFile
@@ -21,10 +20,9 @@ if TYPE_CHECKING:
     from hypersdk.data.unitcodecs import Decoder
     from hypersdk.data.unitmap import UnitMap
     from hypersdk.data.unitsource import UnitSource
+    from hypersdk.errors import FailedPrecondition
 
-MAX_CHAIN = 64
 _KNOWN = ("chain", "backing_fmt")
-_Identity = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def open_layers(name: str, file: ImageFile, options: Mapping[str, str] | None, p
 
 
 def _open(
-    name: str, file: ImageFile, options: Mapping[str, str], parse: Parse, above: tuple[_Identity, ...]
+    name: str, file: ImageFile, options: Mapping[str, str], parse: Parse, above: Seen
 ) -> UnitSource:
     from hypersdk.data.unitsource import UnitSource
 
@@ -78,7 +76,7 @@ def _open(
             backing = _open_backing(name, file, layer, options, parse, above)
             info["backing"] = backing.info()
         else:
-            refusal = _parent_refusal(file, layer)
+            refusal = backing_refusal(file, layer.backing_name, layer.backing_format)
             if "chain" not in options:
                 raise refusal
     return UnitSource(
@@ -87,45 +85,12 @@ def _open(
     )  # fmt: skip
 
 
-def _parent_refusal(file: ImageFile, layer: Layer) -> FailedPrecondition:
-    return FailedPrecondition(
-        f"{file.path.name} holds only the changes to its backing file {layer.backing_name!r}; give chain=on to read "
-        "both",
-        reason="IMAGE_HAS_PARENT",
-        metadata={"parent": str(layer.backing_name), "parent_format": layer.backing_format},
-    )
-
-
 def _open_backing(
-    name: str, file: ImageFile, layer: Layer, options: Mapping[str, str], parse: Parse, above: tuple[_Identity, ...]
+    name: str, file: ImageFile, layer: Layer, options: Mapping[str, str], parse: Parse, above: Seen
 ) -> BlockSource:
     parent = str(layer.backing_name)
-    format_name = layer.backing_format or options.get("backing_fmt")
-    if not format_name:
-        raise FailedPrecondition(
-            f"{file.path.name} does not record the format of its backing file {parent!r}, and guessing it from what a "
-            "guest may have written is not safe; give backing_fmt=FORMAT",
-            reason="BACKING_FORMAT_UNKNOWN", metadata={"parent": parent},
-        )  # fmt: skip
-    seen = (*above, _identity(file))
-    sibling = file.open_sibling(parent, structure="backing file")
-    if _identity(sibling) in seen or len(seen) >= MAX_CHAIN:
-        raise MalformedImage(
-            f"{file.path.name}: the backing chain at {parent!r} is a loop or longer than {MAX_CHAIN} files",
-            structure="backing file name", reason="BACKING_CHAIN_LOOP",
-        )  # fmt: skip
+    format_name = backing_format(file, parent, layer.backing_format, options.get("backing_fmt", ""))
+    sibling, seen = open_parent(file, parent, above, structure="backing file", reason="BACKING_CHAIN_LOOP")
     if format_name == name:
         return _open(name, sibling, options, parse, seen)
-    return _open_foreign(sibling, format_name)
-
-
-def _identity(file: ImageFile) -> _Identity:
-    status = os.fstat(file.fileno())
-    return status.st_dev, status.st_ino
-
-
-def _open_foreign(file: ImageFile, format_name: str) -> BlockSource:
-    """A backing file of another format, by that format's plugin, without a chain of its own."""
-    from hypersdk.data.images import FormatRegistry
-
-    return FormatRegistry.installed().get(format_name).open(file)
+    return open_foreign(sibling, format_name)

@@ -11,9 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hypersdk.data.backing import MAX_CHAIN
 from hypersdk.data.extent import ExtentKind, FileRange, coalesce
 from hypersdk.data.imagefile import ImageFile
-from hypersdk.data.layers import MAX_CHAIN
 from hypersdk.errors import MalformedImage
 
 if TYPE_CHECKING:
