@@ -143,6 +143,11 @@ class Host:
         )
 
     @property
+    def waiting(self) -> int:
+        """Calls whose callers wait."""
+        return self._open
+
+    @property
     def in_flight(self) -> int:
         """Calls whose callers wait, or that a process still works at."""
         return max(self._open, self._process.in_flight if self._process is not None else 0)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from hypersdk.errors import FailedPrecondition, HyperError, NotFound
+from hypersdk.errors import FailedPrecondition, FieldViolation, HyperError, InvalidArgument, NotFound
 from packaging.requirements import InvalidRequirement, Requirement
 
 from hypersdk_kernel.hosting.discovery import discover, normalize, plugin_id_of
@@ -57,10 +57,12 @@ class Lifecycle:
         *,
         actor: str,
         activate: bool = True,
+        only_new: bool = False,
         validate_only: bool = False,
         key: RequestKey | None = None,
     ) -> Plugin:
-        """Take a wheel (a path) or a named plugin (a requirement) into the store and, if `activate`, into use. Raises
+        """Take a wheel (a path) or a named plugin (a requirement) into the store and, if `activate`, into use; if
+        `only_new`, a build that is known stays as it is. Raises
         as PluginStore.add_wheel and add_named, and as `activate`; FailedPrecondition (COMPONENT_CONFLICT)."""
         known = await self._ledger.recall(key)
         if known is not None:
@@ -78,6 +80,8 @@ class Lifecycle:
                 raise
             if validate_only:
                 return self._plugin_with(build, twin or generation)
+            if only_new and twin is not None:
+                return self._registry.plugin(plugin_id)
             if twin is None or not twin.runnable:
                 twin = await self._take_in(build, generation, twin, actor)
             if activate:
@@ -156,6 +160,20 @@ class Lifecycle:
                 )
             return await self.put_in_place(replace(generation, state=GenerationState.INSTALLED), actor, key)
 
+    def generation_of(self, plugin_id: str, version: str) -> Generation:
+        """The newest generation of a version, one that can be started before others. Raises NotFound
+        (PLUGIN_NOT_FOUND, GENERATION_NOT_FOUND)."""
+        plugin = self._registry.plugin(plugin_id)
+        found = [g for g in plugin.generations if g.version == version]
+        if not found:
+            there = ", ".join(sorted({g.version for g in plugin.generations}))
+            raise NotFound(
+                f"{plugin.name} has no version {version[:80]!r}; it has: {there}",
+                reason="GENERATION_NOT_FOUND",
+                metadata={"plugin": plugin.name},
+            )
+        return max(found, key=lambda g: (g.runnable, g.number))
+
     def generation(self, plugin_id: str, number: int) -> Generation:
         """Raises NotFound (PLUGIN_NOT_FOUND, GENERATION_NOT_FOUND)."""
         plugin = self._registry.plugin(plugin_id)
@@ -182,8 +200,12 @@ class Lifecycle:
         try:
             distribution = Requirement(source).name
         except InvalidRequirement as exc:
-            text = f"{source[:120]!r} names no distribution: {exc}"
-            raise FailedPrecondition(text, reason="REQUIREMENT_INVALID") from exc
+            rule = f"names no distribution: {exc}"
+            raise InvalidArgument(
+                f"requirement: {source[:120]!r} {rule}",
+                reason="REQUIREMENT_INVALID",
+                violations=(FieldViolation("requirement", rule),),
+            ) from exc
         return self._builds.add_named(source, distribution, keep=keep)
 
     def _id_of(self, distribution: str) -> str:

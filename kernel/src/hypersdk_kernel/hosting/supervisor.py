@@ -139,11 +139,12 @@ class HostPool:
             host.last = True
 
     async def drain(self, generation: Generation) -> None:
-        """Wait until nothing of `generation` is in flight, then stop its host and forget it."""
+        """Wait until nobody waits for an answer of `generation`, then stop its host and forget it. What it does for a
+        caller that has gone gets the seconds that every host has between `shutdown` and SIGKILL."""
         host = self._hosts.get(generation.name)
         if host is None:
             return
-        while host.in_flight:  # noqa: ASYNC110  an event would cost every call of every host, for the sake of few
+        while host.waiting:  # noqa: ASYNC110  an event would cost every call of every host, for the sake of few
             await asyncio.sleep(LOOK_S)
         await self._end(generation, host)
 

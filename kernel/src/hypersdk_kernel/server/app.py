@@ -27,11 +27,13 @@ from hypersdk_kernel.engine.jobs import Jobs
 from hypersdk_kernel.events.bus import Bus
 from hypersdk_kernel.hosting import restore
 from hypersdk_kernel.hosting.discovery import discover
+from hypersdk_kernel.hosting.dropfolder import DropFolder
 from hypersdk_kernel.hosting.install import PluginStore, Sources
-from hypersdk_kernel.hosting.ledger import Ledger
+from hypersdk_kernel.hosting.ledger import KERNEL, Ledger
 from hypersdk_kernel.hosting.lifecycle import Lifecycle
 from hypersdk_kernel.hosting.probation import ProbationPolicy
 from hypersdk_kernel.hosting.registry import Registry
+from hypersdk_kernel.hosting.removal import Removal
 from hypersdk_kernel.hosting.router import Router
 from hypersdk_kernel.hosting.supervisor import HostPool
 from hypersdk_kernel.hosting.swap import SwapPolicy
@@ -54,7 +56,8 @@ from hypersdk_kernel.services.connections import ConnectionService
 from hypersdk_kernel.services.events import EventService
 from hypersdk_kernel.services.jobs import JobService
 from hypersdk_kernel.services.operations import OperationsService
-from hypersdk_kernel.services.plugins import PluginService
+from hypersdk_kernel.services.plugins import Operators, PluginService
+from hypersdk_kernel.services.pluginwatch import PluginWatcher
 from hypersdk_kernel.services.system import KernelFacts, SystemService
 from hypersdk_kernel.services.watch import JobWatcher
 from hypersdk_kernel.store import plugins as plugin_rows
@@ -97,6 +100,7 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         ledger = Ledger(store, registry, clock)
         policy = SwapPolicy(probation=ProbationPolicy(settings.probation_s))
         lifecycle = Lifecycle(ledger, builds, registry, hosts, clock, policy)
+        removal = Removal(lifecycle, ledger, builds, registry, hosts)
         stack.push_async_callback(lifecycle.close)
         connections = Connections(store, clock, registry)
         runner_settings = RunnerSettings(settings.max_runners, settings.cancel_grace_s)
@@ -108,7 +112,12 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         services: list[Service] = [
             JobService(jobs, JobWatcher(jobs, bus, settings.heartbeat_s)),
             ConnectionService(connections, registry, hosts),
-            PluginService(registry, hosts),
+            PluginService(
+                registry,
+                hosts,
+                Operators(lifecycle, removal, builds.staging),
+                PluginWatcher(registry, hosts, bus, settings.heartbeat_s),
+            ),
             EventService(store, bus, settings.heartbeat_s),
             SystemService(facts, clock, store, jobs, connections, registry, dispatcher),
             OperationsService(jobs, bus),
@@ -124,6 +133,10 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         await server.start()
         stack.push_async_callback(server.stop, settings.grace_s)
         stack.push_async_callback(_drain, health, dispatcher, bus, gate.streams)
+        dropped = DropFolder(
+            state.dropped, lambda wheel: lifecycle.install(wheel, actor=KERNEL, activate=True, only_new=True)
+        )
+        stack.push_async_callback(_cancelled, asyncio.create_task(dropped.run()))
         yield facts
 
 
@@ -137,6 +150,11 @@ async def _restored(found: list[Plugin], store: Store, builds: PluginStore, cloc
     merged = await asyncio.to_thread(merge)
     await store.write(lambda tx: restore.write_changes(tx, merged))
     return merged
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _drain(health: HealthService, dispatcher: Dispatcher, bus: Bus, streams: Streams) -> None:

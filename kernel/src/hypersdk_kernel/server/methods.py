@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,9 @@ def service_handlers(gate: Gate, service: Service) -> grpc.GenericRpcHandler:
     for method in service.descriptor.methods:
         if method.name in service.unserved:
             continue
-        wrap = stream_handler if method.server_streaming else unary_handler
+        wrap = unary_handler
+        if method.server_streaming or method.client_streaming:
+            wrap = stream_handler if method.server_streaming else upload_handler
         handlers[method.name] = wrap(
             gate, _Entry(method, f"/{service.descriptor.full_name}/{method.name}", service.public),
             service.method(method.name),
@@ -70,6 +72,15 @@ class _Entry:
         self._parse = GetMessageClass(method.input_type).FromString
         self._has_request_id = "request_id" in method.input_type.fields_by_name
 
+    def part(self, gate: Gate, raw: bytes) -> Message:
+        """A further message of an upload. Raises InvalidArgument (MESSAGE_MALFORMED, FIELD_INVALID)."""
+        try:
+            request = self._parse(raw)
+        except DecodeError as exc:
+            raise _malformed(exc) from exc
+        gate.validator.check(request)
+        return request
+
     def admit(self, gate: Gate, raw: bytes, context: Any, timeout_s: float) -> tuple[Message, Call]:
         """Raises Unauthenticated, ResourceExhausted, InvalidArgument (MESSAGE_MALFORMED, FIELD_INVALID)."""
         actor = PUBLIC_ACTOR
@@ -77,14 +88,7 @@ class _Entry:
             peer = context.peer()
             metadata = None if peer.startswith("unix:") else context.invocation_metadata()
             actor = gate.authenticator.actor(peer, metadata)
-        try:
-            request = self._parse(raw)
-        except DecodeError as exc:
-            raise InvalidArgument(
-                f"the request is not a message of its type, or holds text that is not UTF-8: {exc}",
-                reason="MESSAGE_MALFORMED",
-            ) from exc
-        gate.validator.check(request)
+        request = self.part(gate, raw)
         return request, Call(actor, self._key(request), timeout_s)
 
     def _key(self, request: Any) -> RequestKey | None:
@@ -146,6 +150,34 @@ def stream_handler(gate: Gate, entry: _Entry, method: Handler) -> grpc.RpcMethod
     return grpc.unary_stream_rpc_method_handler(handle)
 
 
+def upload_handler(gate: Gate, entry: _Entry, method: Handler) -> grpc.RpcMethodHandler[Any, Any]:
+    """The wrapper of a method that a client sends a stream to. `method` gets the messages as an async iterator."""
+    log = entry.log
+
+    async def handle(parts: AsyncIterator[bytes], context: Any) -> bytes:
+        left_s = context.time_remaining() or gate.call_timeout_s
+        try:
+            async with asyncio.timeout(left_s):
+                raw = await anext(aiter(parts), None)
+                if raw is None:
+                    raise InvalidArgument("the stream has no message", reason="MESSAGE_MALFORMED")
+                first, call = entry.admit(gate, raw, context, left_s)
+
+                async def messages() -> AsyncIterator[Message]:
+                    yield first
+                    async for more in parts:
+                        yield entry.part(gate, more)
+
+                answer = await method(messages(), call)
+            data: bytes = answer.SerializeToString()
+        except Exception as exc:  # noqa: BLE001 - as for unary methods
+            await refuse(context, log, exc)
+        log.debug("upload_answered", actor=call.actor)
+        return data
+
+    return grpc.stream_unary_rpc_method_handler(handle)
+
+
 def routed_handlers(
     gate: Gate, descriptor: Any, call_route: Callable[[str], Callable[[Any, Call], Awaitable[Message]]]
 ) -> grpc.GenericRpcHandler:
@@ -157,6 +189,13 @@ def routed_handlers(
         for method in descriptor.methods
     }
     return grpc.method_handlers_generic_handler(descriptor.full_name, handlers)
+
+
+def _malformed(exc: DecodeError) -> InvalidArgument:
+    return InvalidArgument(
+        f"the request is not a message of its type, or holds text that is not UTF-8: {exc}",
+        reason="MESSAGE_MALFORMED",
+    )
 
 
 def _too_large(size: int, limit: int) -> ResourceExhausted:

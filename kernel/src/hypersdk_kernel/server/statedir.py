@@ -4,7 +4,7 @@
     hypersdkd.pid   for people and for the message of a second daemon
     hypersdkd.sock  the unix socket          address   host:port of the TCP listener, when there is one
     token, tls/     see security             state.db  see store             runs/     see engine
-    plugins/        see hosting.install
+    plugins/        see hosting.install                plugins.d/     see hosting.dropfolder
 """
 
 from __future__ import annotations
@@ -56,6 +56,10 @@ class StateDir:
         return self.path / "plugins"
 
     @property
+    def dropped(self) -> Path:
+        return self.path / "plugins.d"
+
+    @property
     def runs(self) -> Path:
         return self.path / "runs"
 
@@ -76,6 +80,7 @@ def claim(path: Path) -> Iterator[StateDir]:
         _clear(state)
         write_private(state.pid, f"{os.getpid()}\n".encode(), 0o644)
         ensure_directory(state.runs)
+        ensure_directory(state.dropped)
         try:
             yield state
         finally:

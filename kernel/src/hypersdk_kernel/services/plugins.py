@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
+from google.protobuf.empty_pb2 import Empty
 from hypersdk.api.plugins.v1 import plugins_pb2 as pb
-from hypersdk.errors import FailedPrecondition, HyperError
-from hypersdk.plugin.manifest import ComponentManifest
+from hypersdk.errors import FailedPrecondition, FieldViolation, HyperError, InvalidArgument, ResourceExhausted
 
+from hypersdk_kernel.hosting.lifecycle import Lifecycle
+from hypersdk_kernel.hosting.removal import Removal
 from hypersdk_kernel.model.names import id_of
-from hypersdk_kernel.model.plugin import Generation, GenerationState, HostState, HostStatus, Plugin
+from hypersdk_kernel.model.plugin import Plugin
 from hypersdk_kernel.services import pages
 from hypersdk_kernel.services.call import Call, Service
-from hypersdk_kernel.services.values import duration, struct, timestamp
+from hypersdk_kernel.services.pluginviews import Hosts, host_message, plugin_message
+from hypersdk_kernel.services.pluginwatch import PluginWatcher
+from hypersdk_kernel.services.values import duration
 
-_STATES = {state: pb.GenerationState.Value(f"GENERATION_STATE_{state.name}") for state in GenerationState}
-_HOST_STATES = {state: pb.HostState.Value(f"HOST_STATE_{state.name}") for state in HostState}
+MAX_UPLOAD_BYTES = 512 << 20
 
 
 class Registry(Protocol):
@@ -26,22 +34,27 @@ class Registry(Protocol):
     def plugins(self) -> list[Plugin]: ...
 
 
-class Hosts(Protocol):
-    """hosting.supervisor.HostPool, as far as this service needs it."""
+@dataclass(frozen=True, slots=True)
+class Operators:
+    """What changes plugins. `staging`: a folder on the store's file system that is gone after its use."""
 
-    def status(self, generation: Generation) -> HostStatus: ...
-
-    async def ping(self, generation: Generation) -> float: ...
+    lifecycle: Lifecycle
+    removal: Removal
+    staging: Callable[[], AbstractContextManager[Path]]
 
 
 class PluginService(Service):
-    """Tells which plugins are installed and how their hosts fare."""
+    """Tells which plugins are installed and how their hosts fare; installs and swaps them."""
 
     descriptor = pb.DESCRIPTOR.services_by_name["PluginService"]
 
-    def __init__(self, registry: Registry, hosts: Hosts) -> None:
+    def __init__(self, registry: Registry, hosts: Hosts, operators: Operators, watcher: PluginWatcher) -> None:
         self._registry = registry
         self._hosts = hosts
+        self._life = operators.lifecycle
+        self._removal = operators.removal
+        self._staging = operators.staging
+        self._watcher = watcher
 
     async def get_plugin(self, request: pb.GetPluginRequest, _call: Call) -> pb.Plugin:
         return self._message(self._registry.plugin(id_of(request.name, "plugins")))
@@ -53,6 +66,79 @@ class PluginService(Service):
         rows = [p for p in sorted(self._registry.plugins(), key=lambda p: p.id) if p.id > after]
         page, token = pages.cut(rows, size, lambda plugin: pages.token((plugin.id,), "plugins"))
         return pb.ListPluginsResponse(plugins=[self._message(p) for p in page], next_page_token=token)
+
+    async def install_plugin(self, request: pb.InstallPluginRequest, call: Call) -> pb.Plugin:
+        if request.WhichOneof("source") is None:
+            raise _required("wheel_path", "give wheel_path or requirement")
+        source: Path | str = Path(request.wheel_path) if request.wheel_path else request.requirement
+        plugin = await self._life.install(
+            source,
+            actor=call.actor,
+            activate=not request.install_only,
+            validate_only=request.validate_only,
+            key=call.key,
+        )
+        return self._message(plugin)
+
+    async def upload_plugin(self, messages: AsyncIterator[pb.UploadPluginRequest], call: Call) -> pb.Plugin:
+        first = await anext(messages)
+        if not first.HasField("upload"):
+            raise _required("upload", "the first message must have it")
+        spec = first.upload
+        with self._staging() as folder:
+            wheel = folder / spec.file_name
+            await self._receive(messages, wheel)
+            plugin = await self._life.install(
+                wheel, actor=call.actor, activate=not spec.install_only, validate_only=spec.validate_only
+            )
+        return self._message(plugin)
+
+    async def uninstall_plugin(self, request: pb.UninstallPluginRequest, call: Call) -> Empty:
+        plugin, _, number = request.name.partition("/generations/")
+        await self._removal.uninstall(
+            id_of(plugin, "plugins"),
+            int(number) if number else None,
+            actor=call.actor,
+            validate_only=request.validate_only,
+            key=call.key,
+        )
+        return Empty()
+
+    async def activate_plugin(self, request: pb.ActivatePluginRequest, call: Call) -> pb.Plugin:
+        plugin_id = id_of(request.name, "plugins")
+        target = request.WhichOneof("target")
+        if target is None:
+            raise _required("generation", "give a generation's number or a version")
+        number = request.generation
+        if target == "version":
+            number = self._life.generation_of(plugin_id, request.version).number
+        plugin = await self._life.activate(
+            plugin_id, number, actor=call.actor, validate_only=request.validate_only, key=call.key
+        )
+        return self._message(plugin)
+
+    async def rollback_plugin(self, request: pb.RollbackPluginRequest, call: Call) -> pb.Plugin:
+        plugin_id = id_of(request.name, "plugins")
+        return self._message(
+            await self._life.roll_back(
+                plugin_id, actor=call.actor, validate_only=request.validate_only, key=call.key
+            )
+        )
+
+    async def reload_plugin(self, request: pb.ReloadPluginRequest, call: Call) -> pb.Plugin:
+        plugin_id = id_of(request.name, "plugins")
+        return self._message(
+            await self._life.reload(plugin_id, actor=call.actor, validate_only=request.validate_only, key=call.key)
+        )
+
+    async def collect_garbage(self, request: pb.CollectGarbageRequest, call: Call) -> pb.CollectGarbageResponse:
+        gone = await self._removal.collect_garbage(actor=call.actor, validate_only=request.validate_only)
+        return pb.CollectGarbageResponse(removed=[generation.name for generation in gone])
+
+    def watch_plugins(
+        self, request: pb.WatchPluginsRequest, _call: Call
+    ) -> AsyncIterator[pb.WatchPluginsResponse]:
+        return self._watcher.stream(request)
 
     async def check_plugin_health(
         self, request: pb.CheckPluginHealthRequest, _call: Call
@@ -70,56 +156,29 @@ class PluginService(Service):
             out.ok = True
         except HyperError as exc:
             out.message = exc.message
-        out.host.CopyFrom(_host_message(self._hosts.status(plugin.active)))
+        out.host.CopyFrom(host_message(self._hosts.status(plugin.active)))
         return out
 
     def _message(self, plugin: Plugin) -> pb.Plugin:
-        active = plugin.active
-        return pb.Plugin(
-            name=plugin.name,
-            distribution=plugin.distribution,
-            summary=plugin.summary,
-            active_generation=None if active is None else self._generation_message(active),
-            generations=[self._generation_message(generation) for generation in plugin.generations],
-        )
+        return plugin_message(plugin, self._hosts)
 
-    def _generation_message(self, generation: Generation) -> pb.Generation:
-        components = generation.manifest.components.values() if generation.manifest is not None else ()
-        return pb.Generation(
-            name=generation.name,
-            version=generation.version,
-            digest=generation.digest,
-            api_version=generation.api_version,
-            state=_STATES[generation.state],
-            failure_reason=generation.failure_reason,
-            failure_message=generation.failure_message,
-            activate_time=None if generation.activate_time is None else timestamp(generation.activate_time),
-            components=[_component_message(component) for component in components],
-            host=_host_message(self._hosts.status(generation)),
-            origin=generation.origin,
-        )
+    @staticmethod
+    async def _receive(messages: AsyncIterator[pb.UploadPluginRequest], wheel: Path) -> None:
+        size = 0
+        with wheel.open("wb") as file:
+            async for message in messages:
+                if message.HasField("upload"):
+                    raise _required("chunk", "only the first message may have `upload`")
+                size += len(message.chunk)
+                if size > MAX_UPLOAD_BYTES:
+                    raise ResourceExhausted(
+                        f"the wheel has more than {MAX_UPLOAD_BYTES} bytes; copy it to the daemon's machine and give "
+                        "its path",
+                        reason="UPLOAD_TOO_LARGE",
+                        retryable=False,
+                    )
+                await asyncio.to_thread(file.write, message.chunk)
 
 
-def _component_message(component: ComponentManifest) -> pb.Component:
-    return pb.Component(
-        name=component.name,
-        summary=component.summary,
-        capabilities=sorted(component.capabilities),
-        concurrency=component.concurrency,
-        config_schema=struct(component.config_schema),
-        spec_schema=struct(component.spec_schema),
-    )
-
-
-def _host_message(status: HostStatus) -> pb.HostStatus:
-    return pb.HostStatus(
-        state=_HOST_STATES[status.state],
-        pid=status.pid,
-        start_time=None if status.start_time is None else timestamp(status.start_time),
-        restart_count=status.restart_count,
-        call_count=status.call_count,
-        error_count=status.error_count,
-        in_flight_count=status.in_flight_count,
-        resident_bytes=status.resident_bytes,
-        last_error=status.last_error,
-    )
+def _required(field: str, rule: str) -> InvalidArgument:
+    return InvalidArgument(f"{field}: {rule}", reason="FIELD_INVALID", violations=(FieldViolation(field, rule),))

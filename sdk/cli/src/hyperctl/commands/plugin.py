@@ -1,19 +1,20 @@
-"""hyperctl plugin: what is installed, and how its hosts fare."""
+"""hyperctl plugin: what is installed, how its hosts fare, and swapping it."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from hypersdk.errors import Unavailable
 
-from hyperctl.commands.common import OutputOption, complete_plugin, full_name, mode_of
+from hyperctl.commands.common import DryRunOption, OutputOption, complete_plugin, full_name, mode_of
 from hyperctl.messages import enum_name
-from hyperctl.output import Column, show_list, show_one
+from hyperctl.output import Column, Mode, show_list, show_one, show_streamed, show_value
 from hyperctl.session import Session
 
 if TYPE_CHECKING:
-    from hypersdk.api.plugins.v1.plugins_pb2 import Generation, Plugin
+    from hypersdk.api.plugins.v1.plugins_pb2 import Generation, Plugin, WatchPluginsResponse
 
 app = typer.Typer(help="Installed plugins.")
 PluginArgument = Annotated[
@@ -59,6 +60,48 @@ COLUMNS: list[Column[Plugin]] = [
 ]
 
 
+def _since(generation: Generation) -> str:
+    return generation.activate_time.ToJsonString() if generation.HasField("activate_time") else ""
+
+
+def _error_rate(generation: Generation) -> str:
+    calls = generation.host.call_count
+    return f"{100 * generation.host.error_count / calls:.1f}%" if calls else ""
+
+
+GENERATION_COLUMNS: list[Column[Generation]] = [
+    Column("GENERATION", lambda g: g.name.removeprefix("plugins/")),
+    Column("VERSION", lambda g: g.version),
+    Column("DIGEST", lambda g: g.digest[:12]),
+    Column("STATE", lambda g: enum_name(g.DESCRIPTOR.fields_by_name["state"], g.state)),
+    Column("SINCE", _since),
+    Column("CALLS", lambda g: g.host.call_count),
+    Column("ERRORS", _error_rate),
+    Column("RESTARTS", lambda g: g.host.restart_count),
+    Column("REASON", lambda g: g.failure_reason),
+    Column("ORIGIN", lambda g: g.origin, wide=True),
+    Column("MESSAGE", lambda g: g.failure_message, wide=True),
+]
+
+CHANGE_COLUMNS: list[Column[WatchPluginsResponse]] = [
+    Column("TIME", lambda c: c.time.ToJsonString() if c.HasField("time") else ""),
+    Column("EVENT", lambda c: c.type or "present"),
+    Column("GENERATION", lambda c: c.generation or c.plugin.active_generation.name or c.plugin.name),
+    Column("ACTIVE", lambda c: c.plugin.active_generation.version),
+    Column("MESSAGE", lambda c: c.message),
+]
+
+
+def _show(context: typer.Context, plugin: Plugin, output: Mode | None) -> None:
+    """The generations of a plugin as a table, or the plugin itself in the other modes."""
+    session = Session.of(context)
+    mode = mode_of(session, output)
+    if mode in {Mode.TABLE, Mode.WIDE}:
+        show_list(plugin.generations, GENERATION_COLUMNS, mode)
+    else:
+        show_one(plugin, mode)
+
+
 @app.command("list")
 def list_plugins(context: typer.Context, output: OutputOption = None) -> None:
     """List plugins."""
@@ -82,3 +125,89 @@ def plugin_health(context: typer.Context, name: PluginArgument, output: OutputOp
     show_one(answer, mode_of(session, output))
     if not answer.ok:
         raise Unavailable(f"{full} is not well: {answer.message}", reason="PLUGIN_UNHEALTHY")
+
+
+@app.command("generations")
+def list_generations(context: typer.Context, name: PluginArgument, output: OutputOption = None) -> None:
+    """List a plugin's generations: version, digest, state, since when, calls, error rate, restarts, why it failed."""
+    _show(context, Session.of(context).client.plugins.get(full_name("plugins", name)), output)
+
+
+@app.command("install")
+def install_plugin(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="WHEEL|NAME", help="A .whl file, or a name such as x or x==1.2.")],
+    no_activate: Annotated[bool, typer.Option("--no-activate", help="Into the store only.")] = False,
+    dry_run: DryRunOption = False,
+    output: OutputOption = None,
+) -> None:
+    """Install a wheel of this machine, or a plugin that the daemon's configured sources have, and swap to it."""
+    plugins = Session.of(context).client.plugins
+    if source.endswith(".whl"):
+        plugin = plugins.upload(Path(source), install_only=no_activate, validate_only=dry_run)
+    else:
+        plugin = plugins.install(requirement=source, install_only=no_activate, validate_only=dry_run)
+    _show(context, plugin, output)
+
+
+@app.command("uninstall")
+def uninstall_plugin(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="PLUGIN", help="x, or one generation: plugins/x/generations/2.")],
+    dry_run: DryRunOption = False,
+) -> None:
+    """Remove an installed plugin, or one generation of it."""
+    Session.of(context).client.plugins.uninstall(full_name("plugins", name), validate_only=dry_run)
+
+
+@app.command("activate")
+def activate_plugin(
+    context: typer.Context,
+    name: PluginArgument,
+    target: Annotated[str, typer.Argument(metavar="VERSION|#NUMBER", help="1.2, or #3 for generation 3.")],
+    dry_run: DryRunOption = False,
+    output: OutputOption = None,
+) -> None:
+    """Swap to a version or a generation; the old one stands by for its probation."""
+    plugins = Session.of(context).client.plugins
+    full = full_name("plugins", name)
+    number = target.removeprefix("#")
+    if target.startswith("#") and number.isdecimal():
+        plugin = plugins.activate(full, generation=int(number), validate_only=dry_run)
+    else:
+        plugin = plugins.activate(full, version=target, validate_only=dry_run)
+    _show(context, plugin, output)
+
+
+@app.command("rollback")
+def rollback_plugin(
+    context: typer.Context, name: PluginArgument, dry_run: DryRunOption = False, output: OutputOption = None
+) -> None:
+    """Swap to the generation that was active before."""
+    client = Session.of(context).client
+    _show(context, client.plugins.rollback(full_name("plugins", name), validate_only=dry_run), output)
+
+
+@app.command("reload")
+def reload_plugin(
+    context: typer.Context, name: PluginArgument, dry_run: DryRunOption = False, output: OutputOption = None
+) -> None:
+    """Read an editable or bundled plugin again, and swap to what its files say now."""
+    client = Session.of(context).client
+    _show(context, client.plugins.reload(full_name("plugins", name), validate_only=dry_run), output)
+
+
+@app.command("watch")
+def watch_plugins(context: typer.Context, output: OutputOption = None) -> None:
+    """Print plugins as they are, then changes as they happen, until interrupted."""
+    session = Session.of(context)
+    mode = mode_of(session, output)
+    for change in session.client.plugins.watch():
+        show_streamed(change, CHANGE_COLUMNS, mode)
+
+
+@app.command("gc")
+def collect_garbage(context: typer.Context, dry_run: DryRunOption = False, output: OutputOption = None) -> None:
+    """Remove generations that are neither active nor previous, nor pinned by a job, nor still untried."""
+    session = Session.of(context)
+    show_value({"removed": [*session.client.plugins.collect_garbage(validate_only=dry_run)]}, mode_of(session, output))

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+import uuid
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
@@ -56,6 +57,20 @@ class AsyncCaller:
                 if wait is None:
                     raise error from exc
             await asyncio.sleep(wait)
+
+    async def upload(
+        self,
+        method: grpc.aio.StreamUnaryMultiCallable[Request, Response],
+        requests: Iterable[Request],
+        timeout_s: float,
+    ) -> Response:
+        """The answer to a stream of requests, within `timeout_s` seconds, without retries. Raises the errors of the
+        tree."""
+        request_id = str(uuid.uuid4())
+        try:
+            return await method(iter(requests), timeout=timeout_s, metadata=((REQUEST_ID_HEADER, request_id),))
+        except grpc.RpcError as exc:
+            raise from_rpc_error(exc, target=self.target, request_id=request_id) from exc
 
     async def stream(
         self,

@@ -1,12 +1,20 @@
-"""client.plugins: what is installed, and how its hosts fare."""
+"""client.plugins: what is installed, how its hosts fare, and swapping it."""
 
 from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
+from pathlib import Path
 
 import grpc
 
 from hypersdk.api.plugins.v1 import plugins_pb2, plugins_pb2_grpc
 from hypersdk.client.aio.caller import AsyncCaller
 from hypersdk.client.aio.pager import AsyncPager
+
+CHUNK_BYTES = 1 << 20
+SWAP_TIMEOUT_S = 120.0
+"""A host may take 10 s to come up, and an installation with large dependencies longer."""
 
 
 class AsyncPlugins:
@@ -35,3 +43,104 @@ class AsyncPlugins:
         """Start the plugin's host if it is not running, and ask it."""
         request = plugins_pb2.CheckPluginHealthRequest(name=name)
         return await self._caller.unary(self._stub.CheckPluginHealth, request, timeout_s)
+
+    async def install(
+        self,
+        wheel_path: str = "",
+        *,
+        requirement: str = "",
+        install_only: bool = False,
+        validate_only: bool = False,
+        request_id: str = "",
+        timeout_s: float | None = SWAP_TIMEOUT_S,
+    ) -> plugins_pb2.Plugin:
+        """Take a wheel on the daemon's machine, or what meets `requirement` in its configured sources, into the store
+        and, unless `install_only`, into use."""
+        request = plugins_pb2.InstallPluginRequest(
+            install_only=install_only, validate_only=validate_only, request_id=request_id
+        )
+        if requirement:
+            request.requirement = requirement
+        else:
+            request.wheel_path = wheel_path
+        return await self._caller.unary(self._stub.InstallPlugin, request, timeout_s)
+
+    async def upload(
+        self,
+        wheel: Path,
+        *,
+        install_only: bool = False,
+        validate_only: bool = False,
+        timeout_s: float = SWAP_TIMEOUT_S,
+    ) -> plugins_pb2.Plugin:
+        """`install` of a wheel on this machine. Raises OSError when it cannot be read."""
+        spec = plugins_pb2.UploadPluginSpec(
+            file_name=wheel.name, install_only=install_only, validate_only=validate_only
+        )
+        return await self._caller.upload(self._stub.UploadPlugin, _parts(wheel, spec), timeout_s)
+
+    async def uninstall(self, name: str, *, validate_only: bool = False, request_id: str = "") -> None:
+        """Remove `plugins/x` as far as it was installed, or one `plugins/x/generations/2`."""
+        request = plugins_pb2.UninstallPluginRequest(name=name, validate_only=validate_only, request_id=request_id)
+        await self._caller.unary(self._stub.UninstallPlugin, request, SWAP_TIMEOUT_S)
+
+    async def activate(
+        self,
+        name: str,
+        *,
+        generation: int = 0,
+        version: str = "",
+        validate_only: bool = False,
+        request_id: str = "",
+        timeout_s: float | None = SWAP_TIMEOUT_S,
+    ) -> plugins_pb2.Plugin:
+        """Swap to a generation, by its number or by version. When it returns, new calls go there."""
+        request = plugins_pb2.ActivatePluginRequest(name=name, validate_only=validate_only, request_id=request_id)
+        if version:
+            request.version = version
+        else:
+            request.generation = generation
+        return await self._caller.unary(self._stub.ActivatePlugin, request, timeout_s)
+
+    async def rollback(
+        self, name: str, *, validate_only: bool = False, request_id: str = "", timeout_s: float | None = SWAP_TIMEOUT_S
+    ) -> plugins_pb2.Plugin:
+        """Swap to the generation that was active before."""
+        request = plugins_pb2.RollbackPluginRequest(name=name, validate_only=validate_only, request_id=request_id)
+        return await self._caller.unary(self._stub.RollbackPlugin, request, timeout_s)
+
+    async def reload(
+        self, name: str, *, validate_only: bool = False, request_id: str = "", timeout_s: float | None = SWAP_TIMEOUT_S
+    ) -> plugins_pb2.Plugin:
+        """Read a plugin of the daemon's own environment again; changed files are a new generation."""
+        request = plugins_pb2.ReloadPluginRequest(name=name, validate_only=validate_only, request_id=request_id)
+        return await self._caller.unary(self._stub.ReloadPlugin, request, timeout_s)
+
+    async def collect_garbage(self, *, validate_only: bool = False) -> Sequence[str]:
+        """Remove what nobody needs any more; the names of the generations that are gone."""
+        request = plugins_pb2.CollectGarbageRequest(validate_only=validate_only)
+        return (await self._caller.unary(self._stub.CollectGarbage, request, SWAP_TIMEOUT_S)).removed
+
+    async def watch(
+        self, *, since_revision: int = 0, timeout_s: float | None = None
+    ) -> AsyncGenerator[plugins_pb2.WatchPluginsResponse, None]:
+        """From 0 the plugins as they are, then each change, without end; heartbeats are left out. Broken streams are
+        resumed from the last revision."""
+
+        def since(revision: int) -> plugins_pb2.WatchPluginsRequest:
+            return plugins_pb2.WatchPluginsRequest(since_revision=revision)
+
+        changes = self._caller.watch(
+            self._stub.WatchPlugins, since, since_revision, relist=True, timeout_s=timeout_s
+        )
+        async with aclosing(changes):
+            async for change in changes:
+                if change.type or change.HasField("plugin"):
+                    yield change
+
+
+def _parts(wheel: Path, spec: plugins_pb2.UploadPluginSpec) -> Iterator[plugins_pb2.UploadPluginRequest]:
+    yield plugins_pb2.UploadPluginRequest(upload=spec)
+    with wheel.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield plugins_pb2.UploadPluginRequest(chunk=chunk)

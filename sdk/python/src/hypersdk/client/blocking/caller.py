@@ -7,7 +7,8 @@ Not here: which calls exist. Each service's file says that.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+import uuid
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from typing import Any, Protocol, TypeVar
 
@@ -56,6 +57,20 @@ class Caller:
                 if wait is None:
                     raise error from exc
             time.sleep(wait)
+
+    def upload(
+        self,
+        method: grpc.StreamUnaryMultiCallable[Request, Response],
+        requests: Iterable[Request],
+        timeout_s: float,
+    ) -> Response:
+        """The answer to a stream of requests, within `timeout_s` seconds, without retries. Raises the errors of the
+        tree."""
+        request_id = str(uuid.uuid4())
+        try:
+            return method(iter(requests), timeout=timeout_s, metadata=((REQUEST_ID_HEADER, request_id),))
+        except grpc.RpcError as exc:
+            raise from_rpc_error(exc, target=self.target, request_id=request_id) from exc
 
     def stream(
         self,

@@ -28,11 +28,12 @@ from google.api import client_pb2 as google_dot_api_dot_client__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%hypersdk/api/plugins/v1/plugins.proto\x12\x17hypersdk.api.plugins.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x01\n\x06Plugin\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64istribution\x18\x02 \x01(\t\x12\x0f\n\x07summary\x18\x03 \x01(\t\x12>\n\x11\x61\x63tive_generation\x18\x04 \x01(\x0b\x32#.hypersdk.api.plugins.v1.Generation\x12\x38\n\x0bgenerations\x18\x05 \x03(\x0b\x32#.hypersdk.api.plugins.v1.Generation:;\xea\x41\x38\n\x13hypersdk.dev/Plugin\x12\x10plugins/{plugin}*\x07plugins2\x06plugin\"\xca\x03\n\nGeneration\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x13\n\x0b\x61pi_version\x18\x04 \x01(\t\x12\x37\n\x05state\x18\x05 \x01(\x0e\x32(.hypersdk.api.plugins.v1.GenerationState\x12\x16\n\x0e\x66\x61ilure_reason\x18\x06 \x01(\t\x12\x17\n\x0f\x66\x61ilure_message\x18\x07 \x01(\t\x12\x31\n\ractivate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\ncomponents\x18\t \x03(\x0b\x32\".hypersdk.api.plugins.v1.Component\x12\x31\n\x04host\x18\n \x01(\x0b\x32#.hypersdk.api.plugins.v1.HostStatus\x12\x0e\n\x06origin\x18\x0b \x01(\t:`\xea\x41]\n\x17hypersdk.dev/Generation\x12)plugins/{plugin}/generations/{generation}*\x0bgenerations2\ngeneration\"\xb3\x01\n\tComponent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x03 \x03(\t\x12\x13\n\x0b\x63oncurrency\x18\x04 \x01(\t\x12.\n\rconfig_schema\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12,\n\x0bspec_schema\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x81\x02\n\nHostStatus\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\".hypersdk.api.plugins.v1.HostState\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrestart_count\x18\x04 \x01(\x03\x12\x12\n\ncall_count\x18\x05 \x01(\x03\x12\x13\n\x0b\x65rror_count\x18\x06 \x01(\x03\x12\x17\n\x0fin_flight_count\x18\x07 \x01(\x03\x12\x16\n\x0eresident_bytes\x18\x08 \x01(\x03\x12\x12\n\nlast_error\x18\t \x01(\t\"n\n\x10GetPluginRequest\x12Z\n\x04name\x18\x01 \x01(\tBL\xe2\x41\x01\x02\xfa\x41\x15\n\x13hypersdk.dev/Plugin\xbaH-r+2)^plugins/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\"Q\n\x12ListPluginsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"`\n\x13ListPluginsResponse\x12\x30\n\x07plugins\x18\x01 \x03(\x0b\x32\x1f.hypersdk.api.plugins.v1.Plugin\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"v\n\x18\x43heckPluginHealthRequest\x12Z\n\x04name\x18\x01 \x01(\tBL\xe2\x41\x01\x02\xfa\x41\x15\n\x13hypersdk.dev/Plugin\xbaH-r+2)^plugins/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\"\x97\x01\n\x19\x43heckPluginHealthResponse\x12\n\n\x02ok\x18\x01 \x01(\x08\x12\x0f\n\x07message\x18\x02 \x01(\t\x12*\n\x07latency\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x04host\x18\x04 \x01(\x0b\x32#.hypersdk.api.plugins.v1.HostStatus*\xe8\x01\n\x0fGenerationState\x12 \n\x1cGENERATION_STATE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aGENERATION_STATE_INSTALLED\x10\x01\x12\x1c\n\x18GENERATION_STATE_PROBING\x10\x02\x12\x1b\n\x17GENERATION_STATE_ACTIVE\x10\x03\x12\x1d\n\x19GENERATION_STATE_DRAINING\x10\x04\x12\x1c\n\x18GENERATION_STATE_RETIRED\x10\x05\x12\x1b\n\x17GENERATION_STATE_FAILED\x10\x06*\xa5\x01\n\tHostState\x12\x1a\n\x16HOST_STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fHOST_STATE_IDLE\x10\x01\x12\x17\n\x13HOST_STATE_STARTING\x10\x02\x12\x16\n\x12HOST_STATE_SERVING\x10\x03\x12\x1a\n\x16HOST_STATE_BACKING_OFF\x10\x04\x12\x1a\n\x16HOST_STATE_QUARANTINED\x10\x05\x32\xb6\x03\n\rPluginService\x12|\n\tGetPlugin\x12).hypersdk.api.plugins.v1.GetPluginRequest\x1a\x1f.hypersdk.api.plugins.v1.Plugin\"#\xda\x41\x04name\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=plugins/*}\x12}\n\x0bListPlugins\x12+.hypersdk.api.plugins.v1.ListPluginsRequest\x1a,.hypersdk.api.plugins.v1.ListPluginsResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/plugins\x12\xa7\x01\n\x11\x43heckPluginHealth\x12\x31.hypersdk.api.plugins.v1.CheckPluginHealthRequest\x1a\x32.hypersdk.api.plugins.v1.CheckPluginHealthResponse\"+\x82\xd3\xe4\x93\x02%\" /v1/{name=plugins/*}:checkHealth:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%hypersdk/api/plugins/v1/plugins.proto\x12\x17hypersdk.api.plugins.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf4\x01\n\x06Plugin\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64istribution\x18\x02 \x01(\t\x12\x0f\n\x07summary\x18\x03 \x01(\t\x12>\n\x11\x61\x63tive_generation\x18\x04 \x01(\x0b\x32#.hypersdk.api.plugins.v1.Generation\x12\x38\n\x0bgenerations\x18\x05 \x03(\x0b\x32#.hypersdk.api.plugins.v1.Generation:;\xea\x41\x38\n\x13hypersdk.dev/Plugin\x12\x10plugins/{plugin}*\x07plugins2\x06plugin\"\x8d\x04\n\nGeneration\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\x13\n\x0b\x61pi_version\x18\x04 \x01(\t\x12\x37\n\x05state\x18\x05 \x01(\x0e\x32(.hypersdk.api.plugins.v1.GenerationState\x12\x16\n\x0e\x66\x61ilure_reason\x18\x06 \x01(\t\x12\x17\n\x0f\x66\x61ilure_message\x18\x07 \x01(\t\x12\x31\n\ractivate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\ncomponents\x18\t \x03(\x0b\x32\".hypersdk.api.plugins.v1.Component\x12\x31\n\x04host\x18\n \x01(\x0b\x32#.hypersdk.api.plugins.v1.HostStatus\x12\x0e\n\x06origin\x18\x0b \x01(\t\x12\x30\n\x0cinstall_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07present\x18\r \x01(\x08:`\xea\x41]\n\x17hypersdk.dev/Generation\x12)plugins/{plugin}/generations/{generation}*\x0bgenerations2\ngeneration\"\xb3\x01\n\tComponent\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07summary\x18\x02 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x03 \x03(\t\x12\x13\n\x0b\x63oncurrency\x18\x04 \x01(\t\x12.\n\rconfig_schema\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12,\n\x0bspec_schema\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\"\x81\x02\n\nHostStatus\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\".hypersdk.api.plugins.v1.HostState\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12.\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rrestart_count\x18\x04 \x01(\x03\x12\x12\n\ncall_count\x18\x05 \x01(\x03\x12\x13\n\x0b\x65rror_count\x18\x06 \x01(\x03\x12\x17\n\x0fin_flight_count\x18\x07 \x01(\x03\x12\x16\n\x0eresident_bytes\x18\x08 \x01(\x03\x12\x12\n\nlast_error\x18\t \x01(\t\"n\n\x10GetPluginRequest\x12Z\n\x04name\x18\x01 \x01(\tBL\xe2\x41\x01\x02\xfa\x41\x15\n\x13hypersdk.dev/Plugin\xbaH-r+2)^plugins/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\"Q\n\x12ListPluginsRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"`\n\x13ListPluginsResponse\x12\x30\n\x07plugins\x18\x01 \x03(\x0b\x32\x1f.hypersdk.api.plugins.v1.Plugin\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"v\n\x18\x43heckPluginHealthRequest\x12Z\n\x04name\x18\x01 \x01(\tBL\xe2\x41\x01\x02\xfa\x41\x15\n\x13hypersdk.dev/Plugin\xbaH-r+2)^plugins/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\"\x97\x01\n\x19\x43heckPluginHealthResponse\x12\n\n\x02ok\x18\x01 \x01(\x08\x12\x0f\n\x07message\x18\x02 \x01(\t\x12*\n\x07latency\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x04host\x18\x04 \x01(\x0b\x32#.hypersdk.api.plugins.v1.HostStatus\"\xda\x01\n\x14InstallPluginRequest\x12\"\n\nwheel_path\x18\x01 \x01(\tB\x0c\xbaH\tr\x07\x18\x80 2\x02^/H\x00\x12\x46\n\x0brequirement\x18\x02 \x01(\tB/\xbaH,r*\x18\x80\x02\x32%^[A-Za-z0-9][A-Za-z0-9 ._,<>=!~*+-]*$H\x00\x12\x14\n\x0cinstall_only\x18\x03 \x01(\x08\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x42\x08\n\x06source\"k\n\x13UploadPluginRequest\x12;\n\x06upload\x18\x01 \x01(\x0b\x32).hypersdk.api.plugins.v1.UploadPluginSpecH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x42\x06\n\x04part\"\x88\x01\n\x10UploadPluginSpec\x12G\n\tfile_name\x18\x01 \x01(\tB4\xe2\x41\x01\x02\xbaH-r+2)^[A-Za-z0-9][A-Za-z0-9._+!-]{0,250}\\.whl$\x12\x14\n\x0cinstall_only\x18\x02 \x01(\x08\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"\xb9\x01\n\x16UninstallPluginRequest\x12g\n\x04name\x18\x01 \x01(\tBY\xe2\x41\x01\x02\xfa\x41\x03\n\x01*\xbaHLrJ2H^plugins/[a-z]([a-z0-9-]{0,61}[a-z0-9])?(/generations/[1-9][0-9]{0,8})?$\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"\x94\x02\n\x15\x41\x63tivatePluginRequest\x12Z\n\x04name\x18\x01 \x01(\tBL\xe2\x41\x01\x02\xfa\x41\x15\n\x13hypersdk.dev/Plugin\xbaH-r+2)^plugins/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x1d\n\ngeneration\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x01H\x00\x12>\n\x07version\x18\x03 \x01(\tB+\xbaH(r&2$^[0-9A-Za-z][0-9A-Za-z.!+_-]{0,127}$H\x00\x12\x1f\n\nrequest_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x42\x08\n\x06target\"\xab\x01\n\x15RollbackPluginRequest\x12Z\n\x04name\x18\x01 \x01(\tBL\xe2\x41\x01\x02\xfa\x41\x15\n\x13hypersdk.dev/Plugin\xbaH-r+2)^plugins/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"\xa9\x01\n\x13ReloadPluginRequest\x12Z\n\x04name\x18\x01 \x01(\tBL\xe2\x41\x01\x02\xfa\x41\x15\n\x13hypersdk.dev/Plugin\xbaH-r+2)^plugins/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x1f\n\nrequest_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\".\n\x15\x43ollectGarbageRequest\x12\x15\n\rvalidate_only\x18\x01 \x01(\x08\")\n\x16\x43ollectGarbageResponse\x12\x0f\n\x07removed\x18\x01 \x03(\t\"6\n\x13WatchPluginsRequest\x12\x1f\n\x0esince_revision\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"\xb6\x01\n\x14WatchPluginsResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12/\n\x06plugin\x18\x02 \x01(\x0b\x32\x1f.hypersdk.api.plugins.v1.Plugin\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x12\n\ngeneration\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xe8\x01\n\x0fGenerationState\x12 \n\x1cGENERATION_STATE_UNSPECIFIED\x10\x00\x12\x1e\n\x1aGENERATION_STATE_INSTALLED\x10\x01\x12\x1c\n\x18GENERATION_STATE_PROBING\x10\x02\x12\x1b\n\x17GENERATION_STATE_ACTIVE\x10\x03\x12\x1d\n\x19GENERATION_STATE_DRAINING\x10\x04\x12\x1c\n\x18GENERATION_STATE_RETIRED\x10\x05\x12\x1b\n\x17GENERATION_STATE_FAILED\x10\x06*\xa5\x01\n\tHostState\x12\x1a\n\x16HOST_STATE_UNSPECIFIED\x10\x00\x12\x13\n\x0fHOST_STATE_IDLE\x10\x01\x12\x17\n\x13HOST_STATE_STARTING\x10\x02\x12\x16\n\x12HOST_STATE_SERVING\x10\x03\x12\x1a\n\x16HOST_STATE_BACKING_OFF\x10\x04\x12\x1a\n\x16HOST_STATE_QUARANTINED\x10\x05\x32\x83\x0c\n\rPluginService\x12|\n\tGetPlugin\x12).hypersdk.api.plugins.v1.GetPluginRequest\x1a\x1f.hypersdk.api.plugins.v1.Plugin\"#\xda\x41\x04name\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/{name=plugins/*}\x12}\n\x0bListPlugins\x12+.hypersdk.api.plugins.v1.ListPluginsRequest\x1a,.hypersdk.api.plugins.v1.ListPluginsResponse\"\x13\x82\xd3\xe4\x93\x02\r\x12\x0b/v1/plugins\x12\x7f\n\rInstallPlugin\x12-.hypersdk.api.plugins.v1.InstallPluginRequest\x1a\x1f.hypersdk.api.plugins.v1.Plugin\"\x1e\x82\xd3\xe4\x93\x02\x18\"\x13/v1/plugins:install:\x01*\x12_\n\x0cUploadPlugin\x12,.hypersdk.api.plugins.v1.UploadPluginRequest\x1a\x1f.hypersdk.api.plugins.v1.Plugin(\x01\x12\x9e\x01\n\x0fUninstallPlugin\x12/.hypersdk.api.plugins.v1.UninstallPluginRequest\x1a\x16.google.protobuf.Empty\"B\x82\xd3\xe4\x93\x02<*\x14/v1/{name=plugins/*}Z$*\"/v1/{name=plugins/*/generations/*}\x12\x8b\x01\n\x0e\x41\x63tivatePlugin\x12..hypersdk.api.plugins.v1.ActivatePluginRequest\x1a\x1f.hypersdk.api.plugins.v1.Plugin\"(\x82\xd3\xe4\x93\x02\"\"\x1d/v1/{name=plugins/*}:activate:\x01*\x12\x8b\x01\n\x0eRollbackPlugin\x12..hypersdk.api.plugins.v1.RollbackPluginRequest\x1a\x1f.hypersdk.api.plugins.v1.Plugin\"(\x82\xd3\xe4\x93\x02\"\"\x1d/v1/{name=plugins/*}:rollback:\x01*\x12\x85\x01\n\x0cReloadPlugin\x12,.hypersdk.api.plugins.v1.ReloadPluginRequest\x1a\x1f.hypersdk.api.plugins.v1.Plugin\"&\x82\xd3\xe4\x93\x02 \"\x1b/v1/{name=plugins/*}:reload:\x01*\x12\x98\x01\n\x0e\x43ollectGarbage\x12..hypersdk.api.plugins.v1.CollectGarbageRequest\x1a/.hypersdk.api.plugins.v1.CollectGarbageResponse\"%\x82\xd3\xe4\x93\x02\x1f\"\x1a/v1/plugins:collectGarbage:\x01*\x12\x88\x01\n\x0cWatchPlugins\x12,.hypersdk.api.plugins.v1.WatchPluginsRequest\x1a-.hypersdk.api.plugins.v1.WatchPluginsResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/plugins:watch0\x01\x12\xa7\x01\n\x11\x43heckPluginHealth\x12\x31.hypersdk.api.plugins.v1.CheckPluginHealthRequest\x1a\x32.hypersdk.api.plugins.v1.CheckPluginHealthResponse\"+\x82\xd3\xe4\x93\x02%\" /v1/{name=plugins/*}:checkHealth:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,34 +52,100 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPLUGINSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_CHECKPLUGINHEALTHREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_CHECKPLUGINHEALTHREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\025\n\023hypersdk.dev/Plugin\272H-r+2)^plugins/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_INSTALLPLUGINREQUEST'].fields_by_name['wheel_path']._loaded_options = None
+  _globals['_INSTALLPLUGINREQUEST'].fields_by_name['wheel_path']._serialized_options = b'\272H\tr\007\030\200 2\002^/'
+  _globals['_INSTALLPLUGINREQUEST'].fields_by_name['requirement']._loaded_options = None
+  _globals['_INSTALLPLUGINREQUEST'].fields_by_name['requirement']._serialized_options = b'\272H,r*\030\200\0022%^[A-Za-z0-9][A-Za-z0-9 ._,<>=!~*+-]*$'
+  _globals['_INSTALLPLUGINREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_INSTALLPLUGINREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_UPLOADPLUGINSPEC'].fields_by_name['file_name']._loaded_options = None
+  _globals['_UPLOADPLUGINSPEC'].fields_by_name['file_name']._serialized_options = b'\342A\001\002\272H-r+2)^[A-Za-z0-9][A-Za-z0-9._+!-]{0,250}\\.whl$'
+  _globals['_UNINSTALLPLUGINREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_UNINSTALLPLUGINREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\003\n\001*\272HLrJ2H^plugins/[a-z]([a-z0-9-]{0,61}[a-z0-9])?(/generations/[1-9][0-9]{0,8})?$'
+  _globals['_UNINSTALLPLUGINREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_UNINSTALLPLUGINREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_ACTIVATEPLUGINREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_ACTIVATEPLUGINREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\025\n\023hypersdk.dev/Plugin\272H-r+2)^plugins/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_ACTIVATEPLUGINREQUEST'].fields_by_name['generation']._loaded_options = None
+  _globals['_ACTIVATEPLUGINREQUEST'].fields_by_name['generation']._serialized_options = b'\272H\004\032\002(\001'
+  _globals['_ACTIVATEPLUGINREQUEST'].fields_by_name['version']._loaded_options = None
+  _globals['_ACTIVATEPLUGINREQUEST'].fields_by_name['version']._serialized_options = b'\272H(r&2$^[0-9A-Za-z][0-9A-Za-z.!+_-]{0,127}$'
+  _globals['_ACTIVATEPLUGINREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_ACTIVATEPLUGINREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_ROLLBACKPLUGINREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_ROLLBACKPLUGINREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\025\n\023hypersdk.dev/Plugin\272H-r+2)^plugins/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_ROLLBACKPLUGINREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_ROLLBACKPLUGINREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_RELOADPLUGINREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_RELOADPLUGINREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\025\n\023hypersdk.dev/Plugin\272H-r+2)^plugins/[a-z]([a-z0-9-]{0,61}[a-z0-9])?$'
+  _globals['_RELOADPLUGINREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_RELOADPLUGINREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
+  _globals['_WATCHPLUGINSREQUEST'].fields_by_name['since_revision']._loaded_options = None
+  _globals['_WATCHPLUGINSREQUEST'].fields_by_name['since_revision']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_PLUGINSERVICE'].methods_by_name['GetPlugin']._loaded_options = None
   _globals['_PLUGINSERVICE'].methods_by_name['GetPlugin']._serialized_options = b'\332A\004name\202\323\344\223\002\026\022\024/v1/{name=plugins/*}'
   _globals['_PLUGINSERVICE'].methods_by_name['ListPlugins']._loaded_options = None
   _globals['_PLUGINSERVICE'].methods_by_name['ListPlugins']._serialized_options = b'\202\323\344\223\002\r\022\013/v1/plugins'
+  _globals['_PLUGINSERVICE'].methods_by_name['InstallPlugin']._loaded_options = None
+  _globals['_PLUGINSERVICE'].methods_by_name['InstallPlugin']._serialized_options = b'\202\323\344\223\002\030\"\023/v1/plugins:install:\001*'
+  _globals['_PLUGINSERVICE'].methods_by_name['UninstallPlugin']._loaded_options = None
+  _globals['_PLUGINSERVICE'].methods_by_name['UninstallPlugin']._serialized_options = b'\202\323\344\223\002<*\024/v1/{name=plugins/*}Z$*\"/v1/{name=plugins/*/generations/*}'
+  _globals['_PLUGINSERVICE'].methods_by_name['ActivatePlugin']._loaded_options = None
+  _globals['_PLUGINSERVICE'].methods_by_name['ActivatePlugin']._serialized_options = b'\202\323\344\223\002\"\"\035/v1/{name=plugins/*}:activate:\001*'
+  _globals['_PLUGINSERVICE'].methods_by_name['RollbackPlugin']._loaded_options = None
+  _globals['_PLUGINSERVICE'].methods_by_name['RollbackPlugin']._serialized_options = b'\202\323\344\223\002\"\"\035/v1/{name=plugins/*}:rollback:\001*'
+  _globals['_PLUGINSERVICE'].methods_by_name['ReloadPlugin']._loaded_options = None
+  _globals['_PLUGINSERVICE'].methods_by_name['ReloadPlugin']._serialized_options = b'\202\323\344\223\002 \"\033/v1/{name=plugins/*}:reload:\001*'
+  _globals['_PLUGINSERVICE'].methods_by_name['CollectGarbage']._loaded_options = None
+  _globals['_PLUGINSERVICE'].methods_by_name['CollectGarbage']._serialized_options = b'\202\323\344\223\002\037\"\032/v1/plugins:collectGarbage:\001*'
+  _globals['_PLUGINSERVICE'].methods_by_name['WatchPlugins']._loaded_options = None
+  _globals['_PLUGINSERVICE'].methods_by_name['WatchPlugins']._serialized_options = b'\202\323\344\223\002\023\022\021/v1/plugins:watch'
   _globals['_PLUGINSERVICE'].methods_by_name['CheckPluginHealth']._loaded_options = None
   _globals['_PLUGINSERVICE'].methods_by_name['CheckPluginHealth']._serialized_options = b'\202\323\344\223\002%\" /v1/{name=plugins/*}:checkHealth:\001*'
-  _globals['_GENERATIONSTATE']._serialized_start=2023
-  _globals['_GENERATIONSTATE']._serialized_end=2255
-  _globals['_HOSTSTATE']._serialized_start=2258
-  _globals['_HOSTSTATE']._serialized_end=2423
-  _globals['_PLUGIN']._serialized_start=306
-  _globals['_PLUGIN']._serialized_end=550
-  _globals['_GENERATION']._serialized_start=553
-  _globals['_GENERATION']._serialized_end=1011
-  _globals['_COMPONENT']._serialized_start=1014
-  _globals['_COMPONENT']._serialized_end=1193
-  _globals['_HOSTSTATUS']._serialized_start=1196
-  _globals['_HOSTSTATUS']._serialized_end=1453
-  _globals['_GETPLUGINREQUEST']._serialized_start=1455
-  _globals['_GETPLUGINREQUEST']._serialized_end=1565
-  _globals['_LISTPLUGINSREQUEST']._serialized_start=1567
-  _globals['_LISTPLUGINSREQUEST']._serialized_end=1648
-  _globals['_LISTPLUGINSRESPONSE']._serialized_start=1650
-  _globals['_LISTPLUGINSRESPONSE']._serialized_end=1746
-  _globals['_CHECKPLUGINHEALTHREQUEST']._serialized_start=1748
-  _globals['_CHECKPLUGINHEALTHREQUEST']._serialized_end=1866
-  _globals['_CHECKPLUGINHEALTHRESPONSE']._serialized_start=1869
-  _globals['_CHECKPLUGINHEALTHRESPONSE']._serialized_end=2020
-  _globals['_PLUGINSERVICE']._serialized_start=2426
-  _globals['_PLUGINSERVICE']._serialized_end=2864
+  _globals['_GENERATIONSTATE']._serialized_start=3733
+  _globals['_GENERATIONSTATE']._serialized_end=3965
+  _globals['_HOSTSTATE']._serialized_start=3968
+  _globals['_HOSTSTATE']._serialized_end=4133
+  _globals['_PLUGIN']._serialized_start=335
+  _globals['_PLUGIN']._serialized_end=579
+  _globals['_GENERATION']._serialized_start=582
+  _globals['_GENERATION']._serialized_end=1107
+  _globals['_COMPONENT']._serialized_start=1110
+  _globals['_COMPONENT']._serialized_end=1289
+  _globals['_HOSTSTATUS']._serialized_start=1292
+  _globals['_HOSTSTATUS']._serialized_end=1549
+  _globals['_GETPLUGINREQUEST']._serialized_start=1551
+  _globals['_GETPLUGINREQUEST']._serialized_end=1661
+  _globals['_LISTPLUGINSREQUEST']._serialized_start=1663
+  _globals['_LISTPLUGINSREQUEST']._serialized_end=1744
+  _globals['_LISTPLUGINSRESPONSE']._serialized_start=1746
+  _globals['_LISTPLUGINSRESPONSE']._serialized_end=1842
+  _globals['_CHECKPLUGINHEALTHREQUEST']._serialized_start=1844
+  _globals['_CHECKPLUGINHEALTHREQUEST']._serialized_end=1962
+  _globals['_CHECKPLUGINHEALTHRESPONSE']._serialized_start=1965
+  _globals['_CHECKPLUGINHEALTHRESPONSE']._serialized_end=2116
+  _globals['_INSTALLPLUGINREQUEST']._serialized_start=2119
+  _globals['_INSTALLPLUGINREQUEST']._serialized_end=2337
+  _globals['_UPLOADPLUGINREQUEST']._serialized_start=2339
+  _globals['_UPLOADPLUGINREQUEST']._serialized_end=2446
+  _globals['_UPLOADPLUGINSPEC']._serialized_start=2449
+  _globals['_UPLOADPLUGINSPEC']._serialized_end=2585
+  _globals['_UNINSTALLPLUGINREQUEST']._serialized_start=2588
+  _globals['_UNINSTALLPLUGINREQUEST']._serialized_end=2773
+  _globals['_ACTIVATEPLUGINREQUEST']._serialized_start=2776
+  _globals['_ACTIVATEPLUGINREQUEST']._serialized_end=3052
+  _globals['_ROLLBACKPLUGINREQUEST']._serialized_start=3055
+  _globals['_ROLLBACKPLUGINREQUEST']._serialized_end=3226
+  _globals['_RELOADPLUGINREQUEST']._serialized_start=3229
+  _globals['_RELOADPLUGINREQUEST']._serialized_end=3398
+  _globals['_COLLECTGARBAGEREQUEST']._serialized_start=3400
+  _globals['_COLLECTGARBAGEREQUEST']._serialized_end=3446
+  _globals['_COLLECTGARBAGERESPONSE']._serialized_start=3448
+  _globals['_COLLECTGARBAGERESPONSE']._serialized_end=3489
+  _globals['_WATCHPLUGINSREQUEST']._serialized_start=3491
+  _globals['_WATCHPLUGINSREQUEST']._serialized_end=3545
+  _globals['_WATCHPLUGINSRESPONSE']._serialized_start=3548
+  _globals['_WATCHPLUGINSRESPONSE']._serialized_end=3730
+  _globals['_PLUGINSERVICE']._serialized_start=4136
+  _globals['_PLUGINSERVICE']._serialized_end=5675
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from hypersdk.api.plugins.v1 import plugins_pb2 as hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -26,7 +27,11 @@ if _version_not_supported:
 
 
 class PluginServiceStub:
-    """Tells which plugins are installed, what they contribute, and how their hosts fare.
+    """Tells which plugins are installed, what they contribute and how their hosts fare; installs and swaps them.
+
+    Every swap has the same course: the new generation's host is started beside the old one and checked, new calls and
+    jobs go to it, and the old one stands by for the probation, then finishes what it has in flight. A generation that
+    does not pass is FAILED with the reason, and the one before it serves as if nothing had been.
     """
 
     def __init__(self, channel):
@@ -45,6 +50,46 @@ class PluginServiceStub:
                 request_serializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.ListPluginsRequest.SerializeToString,
                 response_deserializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.ListPluginsResponse.FromString,
                 _registered_method=True)
+        self.InstallPlugin = channel.unary_unary(
+                '/hypersdk.api.plugins.v1.PluginService/InstallPlugin',
+                request_serializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.InstallPluginRequest.SerializeToString,
+                response_deserializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.Plugin.FromString,
+                _registered_method=True)
+        self.UploadPlugin = channel.stream_unary(
+                '/hypersdk.api.plugins.v1.PluginService/UploadPlugin',
+                request_serializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.UploadPluginRequest.SerializeToString,
+                response_deserializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.Plugin.FromString,
+                _registered_method=True)
+        self.UninstallPlugin = channel.unary_unary(
+                '/hypersdk.api.plugins.v1.PluginService/UninstallPlugin',
+                request_serializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.UninstallPluginRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
+        self.ActivatePlugin = channel.unary_unary(
+                '/hypersdk.api.plugins.v1.PluginService/ActivatePlugin',
+                request_serializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.ActivatePluginRequest.SerializeToString,
+                response_deserializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.Plugin.FromString,
+                _registered_method=True)
+        self.RollbackPlugin = channel.unary_unary(
+                '/hypersdk.api.plugins.v1.PluginService/RollbackPlugin',
+                request_serializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.RollbackPluginRequest.SerializeToString,
+                response_deserializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.Plugin.FromString,
+                _registered_method=True)
+        self.ReloadPlugin = channel.unary_unary(
+                '/hypersdk.api.plugins.v1.PluginService/ReloadPlugin',
+                request_serializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.ReloadPluginRequest.SerializeToString,
+                response_deserializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.Plugin.FromString,
+                _registered_method=True)
+        self.CollectGarbage = channel.unary_unary(
+                '/hypersdk.api.plugins.v1.PluginService/CollectGarbage',
+                request_serializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.CollectGarbageRequest.SerializeToString,
+                response_deserializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.CollectGarbageResponse.FromString,
+                _registered_method=True)
+        self.WatchPlugins = channel.unary_stream(
+                '/hypersdk.api.plugins.v1.PluginService/WatchPlugins',
+                request_serializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.WatchPluginsRequest.SerializeToString,
+                response_deserializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.WatchPluginsResponse.FromString,
+                _registered_method=True)
         self.CheckPluginHealth = channel.unary_unary(
                 '/hypersdk.api.plugins.v1.PluginService/CheckPluginHealth',
                 request_serializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.CheckPluginHealthRequest.SerializeToString,
@@ -53,7 +98,11 @@ class PluginServiceStub:
 
 
 class PluginServiceServicer:
-    """Tells which plugins are installed, what they contribute, and how their hosts fare.
+    """Tells which plugins are installed, what they contribute and how their hosts fare; installs and swaps them.
+
+    Every swap has the same course: the new generation's host is started beside the old one and checked, new calls and
+    jobs go to it, and the old one stands by for the probation, then finishes what it has in flight. A generation that
+    does not pass is FAILED with the reason, and the one before it serves as if nothing had been.
     """
 
     def GetPlugin(self, request, context):
@@ -64,6 +113,64 @@ class PluginServiceServicer:
 
     def ListPlugins(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def InstallPlugin(self, request, context):
+        """Takes a wheel, or a plugin that the daemon's configured sources have, into the store and into use. INVALID_ARGUMENT
+        (WHEEL_INVALID) and FAILED_PRECONDITION leave nothing behind, but a generation that did not start stays as FAILED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadPlugin(self, request_iterator, context):
+        """InstallPlugin of a wheel that the client has: a message with `upload`, then the file's bytes in `chunk`s.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UninstallPlugin(self, request, context):
+        """Takes one installed generation out of the store, or all of a plugin. FAILED_PRECONDITION while a job that has not
+        ended is pinned to it (GENERATION_PINNED), and for what is part of the daemon's own environment (PLUGIN_BUNDLED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ActivatePlugin(self, request, context):
+        """Swaps to a generation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RollbackPlugin(self, request, context):
+        """Swaps to the generation that was active before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReloadPlugin(self, request, context):
+        """Reads a plugin of the daemon's own environment again; changed files are a new generation, which is swapped in.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CollectGarbage(self, request, context):
+        """Removes the generations that are neither active nor the previous one, nor pinned, nor installed and never tried.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchPlugins(self, request, context):
+        """From revision 0 the plugins as they are come first; then each change as it happens.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -88,6 +195,46 @@ def add_PluginServiceServicer_to_server(servicer, server):
                     request_deserializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.ListPluginsRequest.FromString,
                     response_serializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.ListPluginsResponse.SerializeToString,
             ),
+            'InstallPlugin': grpc.unary_unary_rpc_method_handler(
+                    servicer.InstallPlugin,
+                    request_deserializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.InstallPluginRequest.FromString,
+                    response_serializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.Plugin.SerializeToString,
+            ),
+            'UploadPlugin': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadPlugin,
+                    request_deserializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.UploadPluginRequest.FromString,
+                    response_serializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.Plugin.SerializeToString,
+            ),
+            'UninstallPlugin': grpc.unary_unary_rpc_method_handler(
+                    servicer.UninstallPlugin,
+                    request_deserializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.UninstallPluginRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
+            ),
+            'ActivatePlugin': grpc.unary_unary_rpc_method_handler(
+                    servicer.ActivatePlugin,
+                    request_deserializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.ActivatePluginRequest.FromString,
+                    response_serializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.Plugin.SerializeToString,
+            ),
+            'RollbackPlugin': grpc.unary_unary_rpc_method_handler(
+                    servicer.RollbackPlugin,
+                    request_deserializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.RollbackPluginRequest.FromString,
+                    response_serializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.Plugin.SerializeToString,
+            ),
+            'ReloadPlugin': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReloadPlugin,
+                    request_deserializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.ReloadPluginRequest.FromString,
+                    response_serializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.Plugin.SerializeToString,
+            ),
+            'CollectGarbage': grpc.unary_unary_rpc_method_handler(
+                    servicer.CollectGarbage,
+                    request_deserializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.CollectGarbageRequest.FromString,
+                    response_serializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.CollectGarbageResponse.SerializeToString,
+            ),
+            'WatchPlugins': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchPlugins,
+                    request_deserializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.WatchPluginsRequest.FromString,
+                    response_serializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.WatchPluginsResponse.SerializeToString,
+            ),
             'CheckPluginHealth': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckPluginHealth,
                     request_deserializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.CheckPluginHealthRequest.FromString,
@@ -102,7 +249,11 @@ def add_PluginServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class PluginService:
-    """Tells which plugins are installed, what they contribute, and how their hosts fare.
+    """Tells which plugins are installed, what they contribute and how their hosts fare; installs and swaps them.
+
+    Every swap has the same course: the new generation's host is started beside the old one and checked, new calls and
+    jobs go to it, and the old one stands by for the probation, then finishes what it has in flight. A generation that
+    does not pass is FAILED with the reason, and the one before it serves as if nothing had been.
     """
 
     @staticmethod
@@ -149,6 +300,222 @@ class PluginService:
             '/hypersdk.api.plugins.v1.PluginService/ListPlugins',
             hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.ListPluginsRequest.SerializeToString,
             hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.ListPluginsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InstallPlugin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hypersdk.api.plugins.v1.PluginService/InstallPlugin',
+            hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.InstallPluginRequest.SerializeToString,
+            hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.Plugin.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadPlugin(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/hypersdk.api.plugins.v1.PluginService/UploadPlugin',
+            hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.UploadPluginRequest.SerializeToString,
+            hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.Plugin.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UninstallPlugin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hypersdk.api.plugins.v1.PluginService/UninstallPlugin',
+            hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.UninstallPluginRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ActivatePlugin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hypersdk.api.plugins.v1.PluginService/ActivatePlugin',
+            hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.ActivatePluginRequest.SerializeToString,
+            hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.Plugin.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RollbackPlugin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hypersdk.api.plugins.v1.PluginService/RollbackPlugin',
+            hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.RollbackPluginRequest.SerializeToString,
+            hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.Plugin.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReloadPlugin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hypersdk.api.plugins.v1.PluginService/ReloadPlugin',
+            hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.ReloadPluginRequest.SerializeToString,
+            hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.Plugin.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CollectGarbage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hypersdk.api.plugins.v1.PluginService/CollectGarbage',
+            hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.CollectGarbageRequest.SerializeToString,
+            hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.CollectGarbageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchPlugins(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/hypersdk.api.plugins.v1.PluginService/WatchPlugins',
+            hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.WatchPluginsRequest.SerializeToString,
+            hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.WatchPluginsResponse.FromString,
             options,
             channel_credentials,
             insecure,

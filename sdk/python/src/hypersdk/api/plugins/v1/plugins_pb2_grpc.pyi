@@ -4,6 +4,7 @@ isort:skip_file
 Plugins, their components and their generations."""
 
 from collections import abc as _abc
+from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 from hypersdk.api.plugins.v1 import plugins_pb2 as _plugins_pb2
 import abc as _abc_1
@@ -27,7 +28,12 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class PluginServiceStub:
-    """Tells which plugins are installed, what they contribute, and how their hosts fare."""
+    """Tells which plugins are installed, what they contribute and how their hosts fare; installs and swaps them.
+
+    Every swap has the same course: the new generation's host is started beside the old one and checked, new calls and
+    jobs go to it, and the old one stands by for the probation, then finishes what it has in flight. A generation that
+    does not pass is FAILED with the reason, and the one before it serves as if nothing had been.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -35,21 +41,71 @@ class PluginServiceStub:
     def __new__(cls, channel: _aio.Channel) -> PluginServiceAsyncStub: ...
     GetPlugin: _grpc.UnaryUnaryMultiCallable[_plugins_pb2.GetPluginRequest, _plugins_pb2.Plugin]
     ListPlugins: _grpc.UnaryUnaryMultiCallable[_plugins_pb2.ListPluginsRequest, _plugins_pb2.ListPluginsResponse]
+    InstallPlugin: _grpc.UnaryUnaryMultiCallable[_plugins_pb2.InstallPluginRequest, _plugins_pb2.Plugin]
+    """Takes a wheel, or a plugin that the daemon's configured sources have, into the store and into use. INVALID_ARGUMENT
+    (WHEEL_INVALID) and FAILED_PRECONDITION leave nothing behind, but a generation that did not start stays as FAILED.
+    """
+    UploadPlugin: _grpc.StreamUnaryMultiCallable[_plugins_pb2.UploadPluginRequest, _plugins_pb2.Plugin]
+    """InstallPlugin of a wheel that the client has: a message with `upload`, then the file's bytes in `chunk`s."""
+    UninstallPlugin: _grpc.UnaryUnaryMultiCallable[_plugins_pb2.UninstallPluginRequest, _empty_pb2.Empty]
+    """Takes one installed generation out of the store, or all of a plugin. FAILED_PRECONDITION while a job that has not
+    ended is pinned to it (GENERATION_PINNED), and for what is part of the daemon's own environment (PLUGIN_BUNDLED).
+    """
+    ActivatePlugin: _grpc.UnaryUnaryMultiCallable[_plugins_pb2.ActivatePluginRequest, _plugins_pb2.Plugin]
+    """Swaps to a generation."""
+    RollbackPlugin: _grpc.UnaryUnaryMultiCallable[_plugins_pb2.RollbackPluginRequest, _plugins_pb2.Plugin]
+    """Swaps to the generation that was active before."""
+    ReloadPlugin: _grpc.UnaryUnaryMultiCallable[_plugins_pb2.ReloadPluginRequest, _plugins_pb2.Plugin]
+    """Reads a plugin of the daemon's own environment again; changed files are a new generation, which is swapped in."""
+    CollectGarbage: _grpc.UnaryUnaryMultiCallable[_plugins_pb2.CollectGarbageRequest, _plugins_pb2.CollectGarbageResponse]
+    """Removes the generations that are neither active nor the previous one, nor pinned, nor installed and never tried."""
+    WatchPlugins: _grpc.UnaryStreamMultiCallable[_plugins_pb2.WatchPluginsRequest, _plugins_pb2.WatchPluginsResponse]
+    """From revision 0 the plugins as they are come first; then each change as it happens."""
     CheckPluginHealth: _grpc.UnaryUnaryMultiCallable[_plugins_pb2.CheckPluginHealthRequest, _plugins_pb2.CheckPluginHealthResponse]
     """Starts the plugin's host if it is not running and asks it."""
 
 @_typing.type_check_only
 class PluginServiceAsyncStub(PluginServiceStub):
-    """Tells which plugins are installed, what they contribute, and how their hosts fare."""
+    """Tells which plugins are installed, what they contribute and how their hosts fare; installs and swaps them.
+
+    Every swap has the same course: the new generation's host is started beside the old one and checked, new calls and
+    jobs go to it, and the old one stands by for the probation, then finishes what it has in flight. A generation that
+    does not pass is FAILED with the reason, and the one before it serves as if nothing had been.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetPlugin: _aio.UnaryUnaryMultiCallable[_plugins_pb2.GetPluginRequest, _plugins_pb2.Plugin]  # type: ignore[assignment]
     ListPlugins: _aio.UnaryUnaryMultiCallable[_plugins_pb2.ListPluginsRequest, _plugins_pb2.ListPluginsResponse]  # type: ignore[assignment]
+    InstallPlugin: _aio.UnaryUnaryMultiCallable[_plugins_pb2.InstallPluginRequest, _plugins_pb2.Plugin]  # type: ignore[assignment]
+    """Takes a wheel, or a plugin that the daemon's configured sources have, into the store and into use. INVALID_ARGUMENT
+    (WHEEL_INVALID) and FAILED_PRECONDITION leave nothing behind, but a generation that did not start stays as FAILED.
+    """
+    UploadPlugin: _aio.StreamUnaryMultiCallable[_plugins_pb2.UploadPluginRequest, _plugins_pb2.Plugin]  # type: ignore[assignment]
+    """InstallPlugin of a wheel that the client has: a message with `upload`, then the file's bytes in `chunk`s."""
+    UninstallPlugin: _aio.UnaryUnaryMultiCallable[_plugins_pb2.UninstallPluginRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    """Takes one installed generation out of the store, or all of a plugin. FAILED_PRECONDITION while a job that has not
+    ended is pinned to it (GENERATION_PINNED), and for what is part of the daemon's own environment (PLUGIN_BUNDLED).
+    """
+    ActivatePlugin: _aio.UnaryUnaryMultiCallable[_plugins_pb2.ActivatePluginRequest, _plugins_pb2.Plugin]  # type: ignore[assignment]
+    """Swaps to a generation."""
+    RollbackPlugin: _aio.UnaryUnaryMultiCallable[_plugins_pb2.RollbackPluginRequest, _plugins_pb2.Plugin]  # type: ignore[assignment]
+    """Swaps to the generation that was active before."""
+    ReloadPlugin: _aio.UnaryUnaryMultiCallable[_plugins_pb2.ReloadPluginRequest, _plugins_pb2.Plugin]  # type: ignore[assignment]
+    """Reads a plugin of the daemon's own environment again; changed files are a new generation, which is swapped in."""
+    CollectGarbage: _aio.UnaryUnaryMultiCallable[_plugins_pb2.CollectGarbageRequest, _plugins_pb2.CollectGarbageResponse]  # type: ignore[assignment]
+    """Removes the generations that are neither active nor the previous one, nor pinned, nor installed and never tried."""
+    WatchPlugins: _aio.UnaryStreamMultiCallable[_plugins_pb2.WatchPluginsRequest, _plugins_pb2.WatchPluginsResponse]  # type: ignore[assignment]
+    """From revision 0 the plugins as they are come first; then each change as it happens."""
     CheckPluginHealth: _aio.UnaryUnaryMultiCallable[_plugins_pb2.CheckPluginHealthRequest, _plugins_pb2.CheckPluginHealthResponse]  # type: ignore[assignment]
     """Starts the plugin's host if it is not running and asks it."""
 
 class PluginServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Tells which plugins are installed, what they contribute, and how their hosts fare."""
+    """Tells which plugins are installed, what they contribute and how their hosts fare; installs and swaps them.
+
+    Every swap has the same course: the new generation's host is started beside the old one and checked, new calls and
+    jobs go to it, and the old one stands by for the probation, then finishes what it has in flight. A generation that
+    does not pass is FAILED with the reason, and the one before it serves as if nothing had been.
+    """
 
     @_abc_1.abstractmethod
     def GetPlugin(
@@ -64,6 +120,74 @@ class PluginServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _plugins_pb2.ListPluginsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_plugins_pb2.ListPluginsResponse, _abc.Awaitable[_plugins_pb2.ListPluginsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def InstallPlugin(
+        self,
+        request: _plugins_pb2.InstallPluginRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_plugins_pb2.Plugin, _abc.Awaitable[_plugins_pb2.Plugin]]:
+        """Takes a wheel, or a plugin that the daemon's configured sources have, into the store and into use. INVALID_ARGUMENT
+        (WHEEL_INVALID) and FAILED_PRECONDITION leave nothing behind, but a generation that did not start stays as FAILED.
+        """
+
+    @_abc_1.abstractmethod
+    def UploadPlugin(
+        self,
+        request_iterator: _MaybeAsyncIterator[_plugins_pb2.UploadPluginRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_plugins_pb2.Plugin, _abc.Awaitable[_plugins_pb2.Plugin]]:
+        """InstallPlugin of a wheel that the client has: a message with `upload`, then the file's bytes in `chunk`s."""
+
+    @_abc_1.abstractmethod
+    def UninstallPlugin(
+        self,
+        request: _plugins_pb2.UninstallPluginRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
+        """Takes one installed generation out of the store, or all of a plugin. FAILED_PRECONDITION while a job that has not
+        ended is pinned to it (GENERATION_PINNED), and for what is part of the daemon's own environment (PLUGIN_BUNDLED).
+        """
+
+    @_abc_1.abstractmethod
+    def ActivatePlugin(
+        self,
+        request: _plugins_pb2.ActivatePluginRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_plugins_pb2.Plugin, _abc.Awaitable[_plugins_pb2.Plugin]]:
+        """Swaps to a generation."""
+
+    @_abc_1.abstractmethod
+    def RollbackPlugin(
+        self,
+        request: _plugins_pb2.RollbackPluginRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_plugins_pb2.Plugin, _abc.Awaitable[_plugins_pb2.Plugin]]:
+        """Swaps to the generation that was active before."""
+
+    @_abc_1.abstractmethod
+    def ReloadPlugin(
+        self,
+        request: _plugins_pb2.ReloadPluginRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_plugins_pb2.Plugin, _abc.Awaitable[_plugins_pb2.Plugin]]:
+        """Reads a plugin of the daemon's own environment again; changed files are a new generation, which is swapped in."""
+
+    @_abc_1.abstractmethod
+    def CollectGarbage(
+        self,
+        request: _plugins_pb2.CollectGarbageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_plugins_pb2.CollectGarbageResponse, _abc.Awaitable[_plugins_pb2.CollectGarbageResponse]]:
+        """Removes the generations that are neither active nor the previous one, nor pinned, nor installed and never tried."""
+
+    @_abc_1.abstractmethod
+    def WatchPlugins(
+        self,
+        request: _plugins_pb2.WatchPluginsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_plugins_pb2.WatchPluginsResponse], _abc.AsyncIterator[_plugins_pb2.WatchPluginsResponse]]:
+        """From revision 0 the plugins as they are come first; then each change as it happens."""
 
     @_abc_1.abstractmethod
     def CheckPluginHealth(

@@ -1,0 +1,138 @@
+"""Installing, swapping and watching plugins through the daemon's face, as client and command line see it."""
+
+import json
+import threading
+import time
+
+import pytest
+from hypersdk.client import Client
+from hypersdk.errors import FailedPrecondition, HyperError, InvalidArgument, NotFound
+from support.daemon import Daemon
+from support.wheels import make_wheel
+
+NAME = "plugins/format-swapped"
+
+
+@pytest.fixture
+def swapper(tmp_path):
+    """A daemon, whose client is `client` as long as it is not restarted."""
+    folder = tmp_path / "daemon"
+    folder.mkdir()
+    made = Daemon(folder, "--probation-s", "1")
+    try:
+        yield made.start()
+    finally:
+        made.close()
+
+
+def connect(daemon):
+    return Client(f"unix:{daemon.state / 'hypersdkd.sock'}")
+
+
+def version(client):
+    return client.formats.get("formats/swapped").create_options["version"]
+
+
+def test_versions_come_and_go_through_the_api_and_outlive_the_daemon(swapper, tmp_path):
+    with connect(swapper) as client:
+        client.plugins.install(str(make_wheel(tmp_path, "1.0")))
+        assert version(client) == "1.0"
+        client.plugins.upload(make_wheel(tmp_path, "2.0"))
+        assert version(client) == "2.0"
+        assert client.plugins.rollback(NAME).active_generation.version == "1.0"
+        assert version(client) == "1.0"
+        client.plugins.activate(NAME, version="2.0")
+        assert version(client) == "2.0"
+        client.plugins.activate(NAME, generation=1)
+        checked = client.plugins.activate(NAME, generation=2, validate_only=True)
+        assert checked.active_generation.version == "1.0"
+        with pytest.raises(NotFound) as unknown:
+            client.plugins.activate(NAME, version="9.9")
+        assert unknown.value.reason == "GENERATION_NOT_FOUND"
+    swapper.kill()
+    swapper.start()
+    with connect(swapper) as client:
+        assert version(client) == "1.0"
+        client.plugins.uninstall(NAME)
+        with pytest.raises(NotFound):
+            client.plugins.get(NAME)
+
+
+def test_what_is_wrong_with_a_request_or_a_wheel_is_said(swapper, tmp_path):
+    with connect(swapper) as client:
+        with pytest.raises(InvalidArgument):
+            client.plugins.install("relative.whl")
+        with pytest.raises(InvalidArgument):
+            client.plugins.install("")
+        with pytest.raises(HyperError) as missing:
+            client.plugins.install(str(tmp_path / "hypersdk_none-1.0-py3-none-any.whl"))
+        assert missing.value.kind == "NotFound"
+        with pytest.raises(InvalidArgument) as invalid:
+            client.plugins.upload(make_wheel(tmp_path, "1.0", files={"../out.py": ""}))
+        assert invalid.value.reason == "WHEEL_INVALID"
+        with pytest.raises(FailedPrecondition) as nowhere:
+            client.plugins.install(requirement="some-plugin")
+        assert nowhere.value.reason == "NO_PLUGIN_SOURCE"
+        with pytest.raises(FailedPrecondition) as bundled:
+            client.plugins.uninstall("plugins/format-raw")
+        assert bundled.value.reason == "PLUGIN_BUNDLED"
+        with pytest.raises(NotFound):
+            client.plugins.get(NAME)
+        unchanged = client.plugins.reload("plugins/format-raw")
+        assert len(unchanged.generations) == 1
+
+
+def test_a_watch_tells_the_present_and_then_each_change(swapper, tmp_path):
+    with connect(swapper) as client:
+        wheel = make_wheel(tmp_path, "1.0")
+        seen = []
+        timer = threading.Timer(0.3, lambda: client.plugins.install(str(wheel)))
+        timer.start()
+        for change in client.plugins.watch(timeout_s=20):
+            seen.append((change.type, change.generation))
+            if change.type == "plugin.activated":
+                break
+        timer.join()
+        assert ("", "") in seen
+        generation = f"{NAME}/generations/1"
+        assert seen[-2:] == [("plugin.installed", generation), ("plugin.activated", generation)]
+
+
+def test_the_command_line_shows_what_it_did(swapper, tmp_path):
+    swapper.hyperctl("plugin", "install", make_wheel(tmp_path, "1.0"))
+    table = swapper.hyperctl("plugin", "install", make_wheel(tmp_path, "2.0")).stdout
+    assert table.splitlines()[0].split() == [
+        "GENERATION", "VERSION", "DIGEST", "STATE", "SINCE", "CALLS", "ERRORS", "RESTARTS", "REASON",
+    ]  # fmt: skip
+    assert "format-swapped/generations/2" in table
+    assert "ACTIVE" in table
+    swapper.hyperctl("plugin", "rollback", "format-swapped")
+    swapper.hyperctl("plugin", "activate", "format-swapped", "#2")
+    shown = json.loads(swapper.hyperctl("plugin", "get", "format-swapped", "-o", "json").stdout)
+    assert shown["active_generation"]["version"] == "2.0"
+    assert swapper.hyperctl("plugin", "gc", "--dry-run", "-o", "json").stdout.strip()
+    assert "1.0" in swapper.hyperctl("plugin", "generations", "format-swapped").stdout
+    swapper.hyperctl("plugin", "uninstall", "format-swapped")
+    assert swapper.hyperctl("plugin", "get", "format-swapped", check=False).returncode != 0
+
+
+def test_a_wheel_dropped_into_plugins_d_serves_and_a_restart_respects_the_operator(swapper, tmp_path):
+    dropped = swapper.state / "plugins.d"
+    with connect(swapper) as client:
+        for number in ("1.0", "2.0"):
+            wheel = make_wheel(tmp_path, number)
+            (dropped / "half").write_bytes(wheel.read_bytes())
+            (dropped / "half").rename(dropped / wheel.name)
+            for change in client.plugins.watch(timeout_s=20):
+                if change.plugin.name == NAME and change.plugin.active_generation.version == number:
+                    break
+        client.plugins.rollback(NAME)
+        assert version(client) == "1.0"
+    swapper.kill()
+    swapper.start()
+    with connect(swapper) as client:
+        deadline = time.monotonic() + 20
+        while swapper.log.count("dropped_wheel_installed") < 4:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert version(client) == "1.0"
