@@ -141,3 +141,11 @@ def test_unknown_options_of_open_are_refused(tmp_path, options, descriptor):
     (tmp_path / "a.vmdk").write_bytes(descriptor("custom", "RW 1 ZERO"))
     with pytest.raises(HyperError, match="option"):
         VmdkFormat().open(ImageFile.open(tmp_path / "a.vmdk"), options)
+
+
+def test_wrong_options_of_open_close_the_file(tmp_path, descriptor):
+    (tmp_path / "a.vmdk").write_bytes(descriptor("custom", "RW 1 ZERO"))
+    file = ImageFile.open(tmp_path / "a.vmdk")
+    with pytest.raises(HyperError):
+        VmdkFormat().open(file, {"chain": "perhaps"})
+    assert file.fileno() == -1

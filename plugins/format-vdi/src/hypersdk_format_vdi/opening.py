@@ -57,7 +57,7 @@ def _source(file: ImageFile, header: Header, options: OpenOptions, seen: Seen) -
 
 def _parent(file: ImageFile, header: Header, name: str, options: OpenOptions, seen: Seen) -> VdiSource:
     try:
-        sibling, seen = open_parent(file, name, seen, structure="parent")
+        sibling, seen = open_parent(file, name, seen, structure="parent", reason="IMAGE_CHAIN_IMPOSSIBLE")
     except NotFound as exc:
         if options.parents:
             raise

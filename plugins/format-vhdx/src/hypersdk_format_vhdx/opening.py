@@ -99,7 +99,7 @@ def _open_parent(
     file: ImageFile, layer: Layer, locator: ParentLocator, above: Seen
 ) -> VhdxSource:
     name = locator.sibling(layer.file.name)
-    sibling, seen = open_parent(file, name, above, structure="parent locator")
+    sibling, seen = open_parent(file, name, above, structure="parent locator", reason="IMAGE_CHAIN_IMPOSSIBLE")
     below = load(sibling)
     if below.headers.current.data_write_guid not in locator.linkages:
         raise FailedPrecondition(

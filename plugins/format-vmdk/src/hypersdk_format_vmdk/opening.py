@@ -206,7 +206,7 @@ def _open_parent(file: ImageFile, descriptor: Descriptor, seen: Seen) -> VmdkSou
             f"{file.path.name}: descriptor has a parent's CID but no parentFileNameHint",
             structure="descriptor", offset=0,
         )  # fmt: skip
-    sibling, seen = open_parent(file, name, seen, structure="parentFileNameHint")
+    sibling, seen = open_parent(file, name, seen, structure="parentFileNameHint", reason="IMAGE_CHAIN_IMPOSSIBLE")
     parent = open_source(sibling, Chain.READ, seen)
     found = parent.info()["details"]["cid"]
     if descriptor.parent_cid != CID_NONE and found != f"{descriptor.parent_cid:08x}":

@@ -86,7 +86,7 @@ def _parent(
         raise MalformedImage(
             f"{file.path.name}: a differencing disk that does not name its parent", structure="parent locator"
         )
-    sibling, seen = open_parent(file, name, seen, structure="parent locator")
+    sibling, seen = open_parent(file, name, seen, structure="parent locator", reason="IMAGE_CHAIN_IMPOSSIBLE")
     modified = int(os.fstat(sibling.fileno()).st_mtime) - EPOCH
     source, found = _open(sibling, replace(options, size_rule=""), seen)
     try:

@@ -22,7 +22,7 @@ Seen = tuple[tuple[int, int], ...]
 
 
 def open_parent(
-    file: ImageFile, name: str, above: Seen, *, structure: str, reason: str = "IMAGE_CHAIN_IMPOSSIBLE"
+    file: ImageFile, name: str, above: Seen, *, structure: str, reason: str
 ) -> tuple[ImageFile, Seen]:
     """The file that `file` names as its parent in `structure`, closed with it, and the chain down to `file`, of which
     `above` are the files over it. Raises MalformedImage with `reason`, and what ImageFile.open_sibling raises."""
