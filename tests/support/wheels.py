@@ -35,6 +35,7 @@ def make_wheel(
     version: str = "1.0",
     *,
     distribution: str = "hypersdk-format-swapped",
+    kind: str = "format",
     component: str = "swapped",
     code: str | None = None,
     manifest: Mapping[str, object] | str | None = None,
@@ -45,14 +46,17 @@ def make_wheel(
     metadata_name: str = "",
     record: Mapping[str, str | None] | None = None,
 ) -> Path:
-    """A wheel of a format plugin whose `create_options` tell its version. `files`: more members, unlisted when their
-    name is in `record` with None. `record`: digests to put in place of the true ones."""
+    """A wheel of a plugin; if no other code is given, of a format whose `create_options` tell its version.
+
+    files   more members; not in RECORD when `record` has None for their name
+    record  digests to put in place of the true ones
+    """
     package = distribution.replace("-", "_")
     info = f"{package}-{version}.dist-info"
     if manifest is None:
         manifest = {
             "manifest_version": 1, "name": distribution, "api_version": "1.0", "summary": "A format to swap",
-            "components": {f"format/{component}": {"concurrency": "parallel"}},
+            "components": {f"{kind}/{component}": {"concurrency": "parallel"}},
         }  # fmt: skip
     if code is None:
         code = FORMAT_CODE
@@ -62,7 +66,7 @@ def make_wheel(
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {metadata_name or distribution}\n"
         f"Version: {metadata_version or version}\n" + "".join(f"Requires-Dist: {r}\n" for r in requires),
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        f"{info}/entry_points.txt": f"[hypersdk.format]\n{component} = {entry or package + ':Plugin'}\n",
+        f"{info}/entry_points.txt": f"[hypersdk.{kind}]\n{component} = {entry or package + ':Plugin'}\n",
         **(files or {}),
     }  # fmt: skip
     if manifest == "":

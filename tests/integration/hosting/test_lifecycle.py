@@ -1,11 +1,13 @@
 """The life of generations with real wheels, real hosts and a real store."""
 
 import asyncio
+import zipfile
 
 import pytest
 from hosting_fakes import eventually
 from hypersdk.errors import AlreadyExists, FailedPrecondition, HyperError, NotFound
 from hypersdk_kernel.hosting import restore
+from hypersdk_kernel.hosting.discovery import discover
 from hypersdk_kernel.hosting.install import PluginStore
 from hypersdk_kernel.hosting.ledger import Ledger
 from hypersdk_kernel.hosting.lifecycle import Lifecycle
@@ -31,25 +33,25 @@ ID = "format-swapped"
 class Kernel:
     """The parts of a kernel that plugins live in, over one state directory."""
 
-    def __init__(self, folder, store, plugins, builds):
+    def __init__(self, folder, store, plugins, builds, find):
         clock = SystemClock()
         self.folder, self.store, self.builds = folder, store, builds
         self.registry = Registry(plugins)
         self.hosts = HostPool(clock, self.registry.redact)
         self.ledger = Ledger(store, self.registry, clock)
         policy = SwapPolicy(probation=ProbationPolicy(seconds=30.0))
-        self.life = Lifecycle(self.ledger, builds, self.registry, self.hosts, clock, policy, lambda now: [])
+        self.life = Lifecycle(self.ledger, builds, self.registry, self.hosts, clock, policy, find)
         self.removal = Removal(self.life, self.ledger, builds, self.registry, self.hosts)
 
     @classmethod
-    async def start(cls, folder):
+    async def start(cls, folder, find=lambda now: []):
         store = await Store.open(folder / "state.db", SystemClock())
         builds = PluginStore(folder / "plugins")
         builds.prepare()
         remembered, numbers = await store.read(lambda c: (rows.load(c), rows.last_numbers(c)))
-        merged = restore.merge([], remembered, numbers, builds.load, 1.0)
+        merged = restore.merge(find(1.0), remembered, numbers, builds.load, 1.0)
         await store.write(lambda tx: restore.write_changes(tx, merged))
-        return cls(folder, store, merged, builds)
+        return cls(folder, store, merged, builds, find)
 
     async def stop(self):
         await self.life.close()
@@ -215,3 +217,45 @@ async def test_what_a_job_is_pinned_to_stays(kernel):
     assert [g.number for g in await kernel.removal.collect_garbage(actor="test")] == [2]
     assert sorted(kernel.states()) == [1, 3, 4, 5]
     assert await kernel.version() == "4.0"
+
+
+@pytest.fixture
+async def developed(tmp_path):
+    """A kernel with the plugin in its environment, and the file of it that a developer changes."""
+    site = tmp_path / "site"
+    with zipfile.ZipFile(make_wheel(tmp_path, "1.0")) as archive:
+        archive.extractall(site)
+    made = await Kernel.start(tmp_path, lambda now: discover(now, [str(site)]))
+    yield made, site / "hypersdk_format_swapped" / "__init__.py"
+    await made.stop()
+
+
+async def test_a_reload_swaps_to_what_the_files_say_now(developed):
+    kernel, source = developed
+    original = source.read_text()
+    assert await kernel.version() == "1.0"
+    assert len((await kernel.life.reload(ID, actor="test")).generations) == 1
+    source.write_text(original.replace('"1.0"', '"edited once"'))
+    await kernel.life.reload(ID, actor="test")
+    assert await kernel.version() == "edited once"
+    with pytest.raises(FailedPrecondition) as gone:
+        await kernel.life.activate(ID, 1, actor="test")
+    assert gone.value.reason == "GENERATION_GONE"
+    source.write_text("raise RuntimeError('half an edit')")
+    with pytest.raises(FailedPrecondition, match="half an edit"):
+        await kernel.life.reload(ID, actor="test")
+    assert await kernel.version() == "edited once"
+    source.write_text(original)
+    back = await kernel.life.reload(ID, actor="test")
+    assert (back.active.number, await kernel.version()) == (1, "1.0")
+
+
+async def test_an_installed_build_covers_the_bundled_one_until_it_is_uninstalled(developed):
+    kernel, _ = developed
+    await kernel.install("2.0")
+    assert await kernel.version() == "2.0"
+    with pytest.raises(FailedPrecondition) as immutable:
+        await kernel.life.reload(ID, actor="test")
+    assert immutable.value.reason == "PLUGIN_IMMUTABLE"
+    await kernel.removal.uninstall(ID, None, actor="test")
+    assert await kernel.version() == "1.0"

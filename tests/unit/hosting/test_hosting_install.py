@@ -191,3 +191,11 @@ def test_a_removed_build_is_gone_and_what_a_crash_left_is_swept(store, tmp_path)
     (store.root / "staging" / "half").mkdir()
     store.prepare()
     assert left_behind(store) == []
+
+
+def test_a_build_that_was_never_written_down_is_swept(store, tmp_path):
+    known = store.add_wheel(make_wheel(tmp_path, "1.0"))
+    orphan = store.add_wheel(make_wheel(tmp_path, "2.0"))
+    store.sweep([known.generation])
+    assert known.folder.is_dir()
+    assert not orphan.folder.exists()

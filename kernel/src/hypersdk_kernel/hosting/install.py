@@ -128,6 +128,15 @@ class PluginStore:
             shutil.rmtree(grave, ignore_errors=True)
             _sync(folder.parent)
 
+    def sweep(self, known: Iterable[Generation]) -> None:
+        """Remove the builds that no generation in `known` names: a kernel died after storing one and before it was
+        written down, or before it had removed one that was no longer wanted."""
+        named = {self.folder(g) for g in known if g.origin == "installed"}
+        for folder in self._store.glob("*/*"):
+            if folder not in named:
+                shutil.rmtree(folder, ignore_errors=True)
+                log.info("build_swept", folder=str(folder))
+
     def folder(self, generation: Generation) -> Path:
         name = f"{generation.version}-{generation.digest}"
         return self._store / normalize(generation.distribution) / name

@@ -145,6 +145,7 @@ async def _restored(found: list[Plugin], store: Store, builds: PluginStore, cloc
 
     def merge() -> list[Plugin]:
         builds.prepare()
+        builds.sweep(generation for plugin in remembered for generation in plugin.generations)
         return restore.merge(found, remembered, numbers, builds.load, clock.now())
 
     merged = await asyncio.to_thread(merge)

@@ -1,0 +1,117 @@
+"""Clients that call a plugin without pause while it is swapped, and judge every answer.
+
+The calls go through the public gRPC API with bare stubs: nothing here retries. An answer is right when its version
+could have been active at some moment of the call: from when a swap to it was asked for, until the next one returned.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import grpc
+from hypersdk.api.formats.v1 import formats_pb2, formats_pb2_grpc
+from hypersdk.client import Client
+
+PLUGIN = "plugins/format-swapped"
+SLOW_CODE = """
+import time
+
+from hypersdk.plugin.image_format import ImageFormat
+
+
+class Plugin(ImageFormat):
+    name = "@component"
+
+    def probe(self, head, tail, size):
+        return 0
+
+    def open(self, file, options=None):
+        raise NotImplementedError
+
+    def create(self, file, size, options=None, resume=None):
+        raise NotImplementedError
+
+    def create_options(self):
+        time.sleep(0.005)
+        return {"version": "@version"}
+"""
+ONCE_ONLY = {
+    "manifest_version": 1, "name": "hypersdk-format-swapped", "api_version": "1.0", "summary": "Not to be repeated",
+    "components": {
+        "format/swapped": {"concurrency": "parallel", "methods": {"GetFormat": {"idempotent": False}}},
+    },
+}  # fmt: skip
+"""With this manifest the kernel repeats nothing, so that repetition cannot hide what a swap loses."""
+
+
+@dataclass
+class Span:
+    """When a version could have answered: monotonic seconds."""
+
+    version: str
+    start: float
+    end: float = float("inf")
+
+
+@dataclass
+class Load:
+    """The clients and what they saw. Seconds."""
+
+    address: str
+    timeout_s: float = 20.0
+    seconds: list[float] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    spans: list[Span] = field(default_factory=list)
+    _running: bool = True
+
+    def active(self, version: str) -> None:
+        """Before the first call: what answers now."""
+        self.spans.append(Span(version, 0.0))
+
+    def swap(self, client: Client, version: str) -> None:
+        """Activate `version`; afterwards only it may answer."""
+        last, fresh = self.spans[-1], Span(version, time.monotonic())
+        self.spans.append(fresh)
+        client.plugins.activate(PLUGIN, version=version)
+        last.end = time.monotonic()
+
+    def stop(self) -> None:
+        self._running = False
+
+    def call_until_stopped(self) -> None:
+        """One client thread."""
+        with grpc.insecure_channel(self.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            stub = formats_pb2_grpc.FormatServiceStub(channel)
+            request = formats_pb2.GetFormatRequest(name="formats/swapped")
+            while self._running:
+                start = time.monotonic()
+                try:
+                    version = stub.GetFormat(request, timeout=self.timeout_s).create_options["version"]
+                except grpc.RpcError as exc:
+                    self.failures.append(f"{exc.code()}: {exc.details()}")
+                    continue
+                end = time.monotonic()
+                self.seconds.append(end - start)
+                if not any(s.version == version and s.start <= end and s.end >= start for s in tuple(self.spans)):
+                    self.wrong.append(version)
+
+
+@contextmanager
+def under_load(address: str, version: str, threads: int = 16, timeout_s: float = 20.0) -> Iterator[Load]:
+    """`threads` clients call until the end of the context, by which all their answers are judged."""
+    load = Load(address, timeout_s)
+    load.active(version)
+    clients = [threading.Thread(target=load.call_until_stopped) for _ in range(threads)]
+    for client in clients:
+        client.start()
+    try:
+        yield load
+    finally:
+        load.stop()
+        for client in clients:
+            client.join()
