@@ -73,7 +73,7 @@ def test_help_among_the_options_lists_them_without_a_file(capsys, command):
 
 def test_a_missing_file_is_a_wrong_use(capsys):
     assert run(["convert", "-O", "qcow2", "only.raw"]) == 2
-    assert "DST is missing" in capsys.readouterr().err
+    assert "required: DST" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("target", ["qcow2", "vmdk", "vdi", "vpc", "vhdx", "ova", "raw"])

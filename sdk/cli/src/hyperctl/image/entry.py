@@ -9,12 +9,16 @@ from typing import cast
 
 from hyperctl.failures import guarded
 from hyperctl.image.arguments import Command, parser
+from hyperctl.image.options import missing_files
 
 
 def run(arguments: Sequence[str]) -> int:
     """The exit status of `hyperctl image <arguments>`."""
+    syntax = parser()
     try:
-        parsed = parser().parse_args(arguments)
+        parsed = syntax.parse_args(arguments)
+        if missing := missing_files(parsed):
+            syntax.error(f"the following arguments are required: {', '.join(missing)}")
     except SystemExit as exc:  # argparse has printed the help or what is wrong
         return exc.code if isinstance(exc.code, int) else 2
     # numpy's linear algebra, which nobody here uses, starts a thread a core when it is imported: 10 to 60 ms.
