@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from support.attentive import HYPERCTL
 
 pytestmark = pytest.mark.peer
 MIB = 1 << 20
@@ -78,6 +79,8 @@ def test_what_qemu_img_wrote_is_read(raw, tmp_path):
 
 def test_info_names_things_as_qemu_img_does(raw, tmp_path):
     qemu("convert", "-O", "qcow2", raw, tmp_path / "a.qcow2")
+    with (tmp_path / "a.qcow2").open("rb") as file:
+        os.fsync(file.fileno())  # until then the file system has not decided how much the file occupies
     ours = json.loads(image("info", "--output", "json", tmp_path / "a.qcow2").stdout)
     theirs = json.loads(qemu("info", "--output", "json", tmp_path / "a.qcow2"))
     for key in ("virtual-size", "filename", "cluster-size", "format", "actual-size"):
@@ -194,7 +197,7 @@ def test_an_interrupted_resumable_conversion_goes_on(raw, tmp_path):
 def _slow_conversion(raw, target, *flags):
     """A conversion that has begun to write and will not end soon."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "hyperctl", "image", "convert", "--rate-limit", "100KiB", "-O", "qcow2",
+        [*HYPERCTL, "image", "convert", "--rate-limit", "100KiB", "-O", "qcow2",
          *flags, str(raw), str(target)],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip

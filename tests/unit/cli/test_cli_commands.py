@@ -2,7 +2,8 @@
 
 import json
 import signal
-import threading
+import subprocess
+from contextlib import contextmanager
 
 import pytest
 import yaml
@@ -13,6 +14,7 @@ from hypersdk.api.jobs.v1 import jobs_pb2
 from hypersdk.api.plugins.v1 import plugins_pb2
 from hypersdk.api.storage.v1 import storage_pb2
 from hypersdk.client import Client
+from support.attentive import HYPERCTL
 from unit.client.fake_kernel import rich
 
 SUCCEEDED, FAILED, RUNNING = jobs_pb2.JOB_STATE_SUCCEEDED, jobs_pb2.JOB_STATE_FAILED, jobs_pb2.JOB_STATE_RUNNING
@@ -127,6 +129,20 @@ def test_logs_are_printed_line_by_line(hyperctl, job):
     assert json.loads(lines[1])["fields"] == {"bytes": 4096}
 
 
+@contextmanager
+def process(*arguments):
+    """`hyperctl` as a process of its own, which a signal can be sent to without hitting the test. Killed at the end."""
+    running = subprocess.Popen(
+        [*HYPERCTL, *arguments],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
 def test_watching_a_job_that_succeeds_is_exit_0(hyperctl, kernel, job):
     kernel.progress(job, 5, 10)
     kernel.set_state(job, SUCCEEDED)
@@ -142,32 +158,24 @@ def test_watching_a_job_that_fails_says_why_and_is_exit_1(hyperctl, kernel, job)
     assert "jobs/one failed: no space left\n  next: hyperctl job logs jobs/one\n  reason: DISK_FULL" in done.err
 
 
-def test_the_first_ctrl_c_detaches_with_a_hint(hyperctl, kernel, job):
+def test_the_first_ctrl_c_detaches_with_a_hint(kernel, job):
     kernel.set_state(job, RUNNING)
-
-    def interrupt():
-        if kernel.watching.wait(timeout=10):
-            signal.raise_signal(signal.SIGINT)
-
-    threading.Thread(target=interrupt).start()
-    done = hyperctl("job", "watch", "one")
-    assert done.status == 130
-    assert "detached; jobs/one goes on\n  next: hyperctl job watch jobs/one" in done.err
+    with process("job", "watch", "one") as running:
+        assert kernel.watching.wait(timeout=60)
+        running.send_signal(signal.SIGINT)
+        err = running.stderr.read()
+        assert running.wait(60) == 130
+    assert "detached; jobs/one goes on\n  next: hyperctl job watch jobs/one" in err
     assert kernel.jobs[job].state == RUNNING
 
 
-def test_watching_a_list_goes_on_from_it_until_interrupted(hyperctl, kernel, job):
-    def change_and_interrupt():
-        if kernel.watching.wait(timeout=10):
-            kernel.set_state(job, RUNNING)
-            while kernel.told < 2:
-                kernel.watch_ended.wait(0.01)
-            signal.raise_signal(signal.SIGINT)
-
-    threading.Thread(target=change_and_interrupt).start()
-    done = hyperctl("job", "list", "--watch", "-o", "name")
-    assert done.status == 130
-    assert done.out == "jobs/one\njobs/one\n"
+def test_watching_a_list_goes_on_from_it_until_interrupted(kernel, job):
+    with process("job", "list", "--watch", "-o", "name") as running:
+        assert running.stdout.readline() == "jobs/one\n"
+        kernel.set_state(job, RUNNING)
+        assert running.stdout.readline() == "jobs/one\n"
+        running.send_signal(signal.SIGINT)
+        assert (running.wait(60), running.stdout.read()) == (130, "")
 
 
 def test_a_connection_is_created_with_typed_values(hyperctl, kernel, tmp_path):
