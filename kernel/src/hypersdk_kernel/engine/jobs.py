@@ -49,6 +49,8 @@ class Jobs:
         self._connections = connections
         self._dispatcher = dispatcher
         self._recent: OrderedDict[str, Job] = OrderedDict()
+        self._lively: dict[str, tuple[Job, Job]] = {}
+        """Running jobs without and with their progress, so that who asks twice in between gets the same object."""
         store.on_commit.append(self._remember)
         dispatcher.on_progress.append(self._tell_progress)
 
@@ -293,7 +295,12 @@ class Jobs:
         if job.state not in {JobState.RUNNING, JobState.PAUSED}:
             return job
         runner = self._dispatcher.runner(job.id)
-        return job if runner is None or runner.progress is None else replace(job, progress=runner.progress)
+        if runner is None or runner.progress is None:
+            return job
+        held = self._lively.get(job.id)
+        if held is None or held[0] is not job or held[1].progress is not runner.progress:
+            held = self._lively[job.id] = (job, replace(job, progress=runner.progress))
+        return held[1]
 
     def _tell_progress(self, job_id: str, progress: Progress) -> None:
         job = self._recent.get(job_id)
@@ -307,7 +314,9 @@ class Jobs:
         for event in events:
             payload: Any = event.payload.get("job")
             if payload is not None:
-                self._keep(codec.job_from_json(payload))
+                job = codec.job_from_json(payload)
+                self._lively.pop(job.id, None)
+                self._keep(job)
 
     def _keep(self, job: Job) -> None:
         held = self._recent.get(job.id)
