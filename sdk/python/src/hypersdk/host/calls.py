@@ -16,7 +16,7 @@ from hypersdk.errors import (
     from_exception,
     from_json,
 )
-from hypersdk.host import image_format, provider, storage, task
+from hypersdk.host import image_format, notifier, provider, storage, task
 from hypersdk.host.instances import Instances
 from hypersdk.host.request import Call
 from hypersdk.plugin.loading import load
@@ -28,6 +28,7 @@ ADAPTERS: Mapping[str, Mapping[str, Callable[[Any, Call], dict[str, Any]]]] = {
     "format": image_format.METHODS,
     "storage": storage.METHODS,
     "task": task.METHODS,
+    "notifier": notifier.METHODS,
 }
 
 Log = Callable[[str, str, dict[str, Any]], None]

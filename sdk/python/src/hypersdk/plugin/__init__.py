@@ -10,6 +10,7 @@ same package, lies `manifest.json`, which the kernel reads without importing any
     format      ImageFormat       a disk-image format
     storage     Storage           a place for objects, opened for one connection
     task        Task              a job type
+    notifier    Notifier          a way to tell somebody of events, opened for one connection
 
 Methods marked (C) are called in the control host, (R) in a runner, (CR) in both.
 
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hypersdk.plugin.image_format import CheckReport, ImageFormat
     from hypersdk.plugin.manifest import API_VERSION, ComponentManifest, Manifest, MethodPolicy
+    from hypersdk.plugin.notifier import Notification, Notifier, Receipt
     from hypersdk.plugin.provider import ChangeSet, DiskSpec, Health, Machine, MachineDisk, Nic, Page, Provider
     from hypersdk.plugin.storage import ObjectInfo, ObjectWriter, Storage
     from hypersdk.plugin.task import Progress, Task, TaskContext
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "image_format": ("CheckReport", "ImageFormat"),
     "manifest": ("API_VERSION", "ComponentManifest", "Manifest", "MethodPolicy"),
+    "notifier": ("Notification", "Notifier", "Receipt"),
     "provider": ("ChangeSet", "DiskSpec", "Health", "Machine", "MachineDisk", "Nic", "Page", "Provider"),
     "storage": ("ObjectInfo", "ObjectWriter", "Storage"),
     "task": ("Progress", "Task", "TaskContext"),
@@ -38,8 +41,8 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "API_VERSION", "ChangeSet", "CheckReport", "ComponentManifest", "DiskSpec", "Health", "ImageFormat", "Machine",
-    "MachineDisk", "Manifest", "MethodPolicy", "Nic", "ObjectInfo", "ObjectWriter", "Page", "Progress", "Provider",
-    "Storage", "Task", "TaskContext",
+    "MachineDisk", "Manifest", "MethodPolicy", "Nic", "Notification", "Notifier", "ObjectInfo", "ObjectWriter", "Page",
+    "Progress", "Provider", "Receipt", "Storage", "Task", "TaskContext",
 ]  # fmt: skip
 
 

@@ -13,11 +13,18 @@ from typing import Any
 
 from hypersdk.errors import FailedPrecondition, HyperError, Unsupported
 from hypersdk.plugin.image_format import ImageFormat
+from hypersdk.plugin.notifier import Notifier
 from hypersdk.plugin.provider import Provider
 from hypersdk.plugin.storage import Storage
 from hypersdk.plugin.task import Task
 
-CONTRACTS: dict[str, type] = {"provider": Provider, "format": ImageFormat, "storage": Storage, "task": Task}
+CONTRACTS: dict[str, type] = {
+    "provider": Provider,
+    "format": ImageFormat,
+    "storage": Storage,
+    "task": Task,
+    "notifier": Notifier,
+}
 
 
 def extend_search_path(paths: Sequence[str]) -> None:

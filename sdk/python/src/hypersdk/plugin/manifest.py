@@ -13,7 +13,7 @@
           "aliases": [], "extensions": [".qcow2"],       formats only
           "capabilities": ["read", "write", "resume"],
           "concurrency": "parallel",              serial | per_handle | parallel: calls at once in one host
-          "config_schema": {…},                   provider, storage: JSON Schema 2020-12 of Connection.config; a
+          "config_schema": {…},                   provider, storage, notifier: JSON Schema of Connection.config; a
                                                   property with "secret": true takes a reference, never a value
           "spec_schema": {…},                     task: JSON Schema of Job.spec; see below
           "uses": ["format/*"],                   task, provider: components to import beside it in a runner

@@ -2,6 +2,7 @@
 
     storage_contract    StorageContract    what every `hypersdk.storage` must keep
     provider_contract   ProviderContract   what every `hypersdk.provider` must keep
+    notifier_contract   NotifierContract   what every `hypersdk.notifier` must keep
     format_contract     ImageFormatContract  what every `hypersdk.format` must keep
     readonly_contract   ReadOnlyFormatContract  the same of a format that is read and not written
     manifest_contract   ManifestContract   does the manifest say the truth
@@ -35,9 +36,11 @@ _HOMES = {
     "ManifestContract": "manifest_contract",
     "MemorySink": "blocks",
     "MemoryStorage": "storage",
+    "NotifierContract": "notifier_contract",
     "PatternSource": "blocks",
     "ProviderContract": "provider_contract",
     "ReadOnlyFormatContract": "readonly_contract",
+    "Receiver": "notifier_contract",
     "StorageContract": "storage_contract",
 }
 

@@ -12,14 +12,21 @@ from typing import Any, ClassVar
 import jsonschema
 import pytest
 
-from hypersdk.plugin import API_VERSION, ImageFormat, Manifest, Provider, Storage, Task
+from hypersdk.plugin import API_VERSION, ImageFormat, Manifest, Notifier, Provider, Storage, Task
 
-CONTRACTS: dict[str, type] = {"provider": Provider, "format": ImageFormat, "storage": Storage, "task": Task}
+CONTRACTS: dict[str, type] = {
+    "provider": Provider,
+    "format": ImageFormat,
+    "storage": Storage,
+    "task": Task,
+    "notifier": Notifier,
+}
 RPC_METHODS = {
     "provider": {"Health", "GetMachine", "ListMachines"},
     "format": {"Health", "ListFormats", "GetFormat", "InspectImage"},
     "storage": {"Health", "ListObjects", "GetObject", "DeleteObject", "GetUsage"},
     "task": {"Health", "Plan"},
+    "notifier": {"Health", "Send"},
 }
 
 
@@ -81,9 +88,9 @@ class ManifestContract:
                     _assert_closed(schema, component.name)
 
     def test_configurable_kinds_have_a_schema(self, manifest: Manifest) -> None:
-        """Mend: providers and storages carry `config_schema`, tasks `spec_schema`."""
+        """Mend: providers, storages and notifiers carry `config_schema`, tasks `spec_schema`."""
         for component in manifest.components.values():
-            if component.kind in {"provider", "storage"}:
+            if component.kind in {"provider", "storage", "notifier"}:
                 assert component.config_schema, component.name
             if component.kind == "task":
                 assert component.spec_schema, component.name
