@@ -166,8 +166,9 @@ class NotifierContract:
         """Errors are stored with the delivery and shown in lists. Mend: name the receiver and its status, never
         headers, bodies or credentials."""
         marked = dataclasses.replace(SAMPLE, payload={"note": "content-of-the-payload"})
-        hurts: tuple[Callable[[], None], ...] = (receiver.fall_silent, receiver.go_away)
-        for hurt in (partial(receiver.refuse, permanently=True), *hurts):
+        hurts: list[Callable[[], None]] = [partial(receiver.refuse, permanently=True)]
+        hurts += [receiver.fall_silent, receiver.go_away]
+        for hurt in hurts:
             hurt()
             error = self.failure(make(), marked)
             told = f"{error.message} {error.metadata} {error!r}"
