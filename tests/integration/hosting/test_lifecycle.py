@@ -1,6 +1,8 @@
 """The life of generations with real wheels, real hosts and a real store."""
 
 import asyncio
+import os
+import signal
 import zipfile
 
 import pytest
@@ -248,6 +250,35 @@ async def test_a_reload_swaps_to_what_the_files_say_now(developed):
     source.write_text(original)
     back = await kernel.life.reload(ID, actor="test")
     assert (back.active.number, await kernel.version()) == (1, "1.0")
+
+
+async def test_files_that_are_put_back_can_be_started_again(developed):
+    kernel, source = developed
+    original = source.read_text()
+    await kernel.version()
+    source.write_text("raise RuntimeError('half an edit')")
+    with pytest.raises(FailedPrecondition, match="half an edit"):
+        await kernel.life.reload(ID, actor="test")
+    assert not kernel.registry.plugin(ID).active.present
+    source.write_text(original)
+    assert (await kernel.life.reload(ID, actor="test")).active.present
+    pid = kernel.hosts.status(kernel.registry.plugin(ID).active).pid
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: kernel.hosts.status(kernel.registry.plugin(ID).active).pid != pid)
+    assert await kernel.version() == "1.0"
+
+
+async def test_a_day_of_edits_leaves_the_last_few_generations(developed):
+    kernel, source = developed
+    original = source.read_text()
+    for edit in range(12):
+        source.write_text(original.replace('"1.0"', f'"edit {edit}"'))
+        await kernel.life.reload(ID, actor="test")
+        await kernel.removal.tidy(ID, keep=3)
+    await eventually(lambda: S.DRAINING not in list(kernel.states().values())[:-2])
+    await kernel.removal.tidy(ID, keep=3)
+    assert len(kernel.states()) <= 3 + 2
+    assert await kernel.version() == "edit 11"
 
 
 async def test_an_installed_build_covers_the_bundled_one_until_it_is_uninstalled(developed):

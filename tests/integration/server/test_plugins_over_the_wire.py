@@ -8,6 +8,7 @@ import pytest
 from hypersdk.client import Client
 from hypersdk.errors import FailedPrecondition, HyperError, InvalidArgument, NotFound
 from support.daemon import Daemon
+from support.sourcetrees import make_tree
 from support.wheels import make_wheel
 
 NAME = "plugins/format-swapped"
@@ -136,3 +137,31 @@ def test_a_wheel_dropped_into_plugins_d_serves_and_a_restart_respects_the_operat
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert version(client) == "1.0"
+
+
+def test_a_source_folder_is_served_without_being_installed_and_reloaded_when_it_is_saved(tmp_path):
+    module = make_tree(tmp_path / "tree", "1.0")
+    (tmp_path / "daemon").mkdir()
+    developer = Daemon(tmp_path / "daemon", "--plugin-paths", str(tmp_path / "tree"), "--reload-editable")
+    try:
+        developer.start()
+        with connect(developer) as client:
+            assert client.plugins.get(NAME).active_generation.origin == "editable"
+            assert version(client) == "1.0"
+            sound = module.read_text()
+            module.write_text(sound.replace('"1.0"', '"edited"'))
+            until(lambda: version(client) == "edited")
+            module.write_text("raise RuntimeError('half an edit')")
+            until(lambda: "half an edit" in client.plugins.get(NAME).generations[-1].failure_message)
+            assert version(client) == "edited"
+            module.write_text(sound)
+            until(lambda: version(client) == "1.0")
+    finally:
+        developer.close()
+
+
+def until(condition, timeout_s=20.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

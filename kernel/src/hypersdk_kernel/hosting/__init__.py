@@ -12,6 +12,7 @@
     install      the store of plugins on disk            restore       what a starting kernel makes of it
     swap         one generation in another's place       probation     was that a good idea?
     lifecycle    install, activate, roll back, reload    removal       uninstall, collect garbage
+    sourcetree   a source folder as a distribution       sourcewatch  reload on save
     ledger       what is written down of all that        dropfolder    plugins.d
 
 No plugin is ever imported here: what the kernel knows of one it has read from its manifest.

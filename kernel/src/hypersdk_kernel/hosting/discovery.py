@@ -1,4 +1,5 @@
-"""Discovery: the plugins of a Python environment, found by their entry points and read without importing any.
+"""Discovery: the plugins of a Python environment and of source folders, found by their entry points and read without
+importing any.
 
 A distribution with entry points in `hypersdk.<kind>` is a plugin. Its manifest is a file of the package that the
 entry points lead into. Whatever is wrong with one plugin makes its generation FAILED, with the reason, and harms
@@ -20,11 +21,12 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 import structlog
-from hypersdk.errors import FailedPrecondition, Unsupported, from_exception
+from hypersdk.errors import FailedPrecondition, HyperError, Unsupported, from_exception
 from hypersdk.plugin.manifest import API_VERSION, KINDS, Manifest
 from importlib_metadata import Distribution
 
 from hypersdk_kernel.hosting.digest import digest_files, package_files
+from hypersdk_kernel.hosting.sourcetree import SourceDistribution
 from hypersdk_kernel.model.plugin import Generation, GenerationState, Plugin
 
 GROUP = "hypersdk."
@@ -33,13 +35,13 @@ MANIFEST = "manifest.json"
 log = structlog.get_logger(__name__)
 
 
-def discover(now: float, path: Sequence[str] | None = None) -> list[Plugin]:
+def discover(now: float, path: Sequence[str] | None = None, trees: Sequence[Path] = ()) -> list[Plugin]:
     """The plugins on `path` (None: the kernel's own module path), in order of id, each with one generation, ACTIVE or
-    FAILED. `now`: seconds since the epoch. Reads files: 40 plugins take some 50 ms."""
+    FAILED. `trees`: source folders, which come before what is installed under the same name; one that is none is
+    logged and passed over. `now`: seconds since the epoch. Reads files: 40 plugins take some 50 ms."""
     found: dict[str, Plugin] = {}
     names: set[str] = set()
-    candidates = Distribution.discover() if path is None else Distribution.discover(path=list(path))
-    for distribution in candidates:
+    for distribution, where in _candidates(path, trees):
         entries = _entries(distribution)
         if not entries:
             continue
@@ -48,8 +50,18 @@ def discover(now: float, path: Sequence[str] | None = None) -> list[Plugin]:
             continue
         names.add(normalized)
         plugin_id = plugin_id_of(normalized, found)
-        found[plugin_id] = _plugin(plugin_id, distribution, entries, now, path)
+        found[plugin_id] = _plugin(plugin_id, distribution, entries, now, where)
     return [found[i] for i in sorted(found)]
+
+
+def source_folders(generation: Generation) -> tuple[Path, ...]:
+    """The folders of the packages that an editable generation is made of; none when they cannot be found."""
+    path = generation.search_path or None
+    try:
+        packages = [_package(entry, path) for entry in sorted(set(generation.entries.values()))]
+    except HyperError:
+        return ()
+    return tuple(dict.fromkeys(folder for package in packages for folder in package.folders[:1]))
 
 
 def normalize(name: str) -> str:
@@ -67,6 +79,21 @@ def plugin_id_of(normalized: str, taken: Mapping[str, object]) -> str:
     plugin_id = plugin_id[:63].rstrip("-")
     names = (f"{plugin_id[:58].rstrip('-')}-{number}" for number in itertools.count(2))
     return plugin_id if plugin_id not in taken else next(name for name in names if name not in taken)
+
+
+def _candidates(
+    path: Sequence[str] | None, trees: Sequence[Path]
+) -> Iterator[tuple[Distribution, Sequence[str] | None]]:
+    """Distributions, each with the module path on which it is imported (None: the kernel's own)."""
+    for tree in trees:
+        try:
+            source = SourceDistribution(tree)
+        except HyperError as exc:
+            log.error("source_tree_refused", path=str(tree), reason=exc.reason, error=exc.message)
+            continue
+        yield source, [str(source.modules)]
+    for distribution in Distribution.discover() if path is None else Distribution.discover(path=list(path)):
+        yield distribution, path
 
 
 def _entries(distribution: Distribution) -> dict[str, str]:

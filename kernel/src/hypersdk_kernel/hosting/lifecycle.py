@@ -143,22 +143,31 @@ class Lifecycle:
                     metadata={"generation": old.name},
                 )
             fresh = await asyncio.to_thread(self._find_again, plugin)
-            if validate_only or (old is not None and fresh.digest == old.digest):
+            if validate_only:
                 return plugin
+            number = await self._ledger.next_number(plugin_id)
+            plugin = self._registry.plugin(plugin_id)  # again: a verdict may have fallen, a drain have ended meanwhile
+            old = plugin.active
+            if old is not None and fresh.digest == old.digest:
+                if not old.present:  # after edits that did not serve, the files are put back as they were
+                    self._hosts.keep_last(old, False)
+                    self._registry.put(plugin.with_generation(replace(old, present=True)))
+                return self._registry.plugin(plugin_id)
             twin = next((g for g in plugin.generations if g.digest == fresh.digest and g.origin != "installed"), None)
-            number = twin.number if twin is not None else await self._ledger.next_number(plugin_id)
-            generation = replace(fresh, plugin_id=plugin_id, number=number, install_time=self._clock.now())
+            failed = fresh.state is GenerationState.FAILED
+            generation = replace(
+                fresh, plugin_id=plugin_id, number=twin.number if twin is not None else number, activate_time=None,
+                install_time=self._clock.now(), state=fresh.state if failed else GenerationState.INSTALLED,
+            )  # fmt: skip
+            self._hosts.keep_last(generation, False)  # it may stand by from when its files were the same
             if old is not None:
                 self._hosts.keep_last(old)
                 plugin = plugin.with_generation(replace(old, present=False))
-            self._registry.put(plugin.with_generation(replace(generation, activate_time=None)))
-            if generation.state is GenerationState.FAILED:
-                raise await self._failed(
-                    generation,
-                    FailedPrecondition(generation.failure_message, reason=generation.failure_reason),
-                    actor,
-                )
-            return await self.put_in_place(replace(generation, state=GenerationState.INSTALLED), actor, key)
+            self._registry.put(plugin.with_generation(generation))
+            if failed:
+                error = FailedPrecondition(generation.failure_message, reason=generation.failure_reason)
+                raise await self._failed(generation, error, actor)
+            return await self.put_in_place(generation, actor, key)
 
     def generation_of(self, plugin_id: str, version: str) -> Generation:
         """The newest generation of a version, one that can be started before others. Raises NotFound

@@ -12,7 +12,7 @@ from dataclasses import replace
 from hypersdk.errors import FailedPrecondition
 
 from hypersdk_kernel.hosting.install import PluginStore
-from hypersdk_kernel.hosting.ledger import Ledger
+from hypersdk_kernel.hosting.ledger import KERNEL, Ledger
 from hypersdk_kernel.hosting.lifecycle import Lifecycle
 from hypersdk_kernel.hosting.registry import Registry
 from hypersdk_kernel.hosting.supervisor import HostPool
@@ -75,6 +75,17 @@ class Removal:
                 removed += gone
         return removed
 
+    async def tidy(self, plugin_id: str, keep: int = 8) -> None:
+        """Of what `collect_garbage` would remove of one plugin, remove all but the last `keep` generations."""
+        if len(self._registry.plugin(plugin_id).generations) <= keep:
+            return
+        pinned = await self._ledger.pinned()
+        async with self._lifecycle.locks[plugin_id]:
+            plugin = self._registry.plugin(plugin_id)
+            gone = [g for g in plugin.generations if g.digest not in pinned and _is_garbage(plugin, g)][:-keep]
+            if gone:
+                await self._forget(plugin_id, gone, KERNEL, None)
+
     async def _check(self, plugin: Plugin, gone: Sequence[Generation], *, whole: bool) -> None:
         if not gone or any(g.origin != "installed" for g in gone):
             raise FailedPrecondition(
@@ -102,7 +113,7 @@ class Removal:
         if stays:
             await self._lifecycle.put_in_place(stays[-1], actor, None)
         else:
-            self._lifecycle.swap.withdraw(plugin)
+            self._lifecycle.swap.withdraw(self._registry.plugin(plugin.id))
 
     async def _forget(
         self, plugin_id: str, gone: Sequence[Generation], actor: str, key: RequestKey | None

@@ -132,11 +132,12 @@ class HostPool:
         if host is not None:
             host.condemned = False
 
-    def keep_last(self, generation: Generation) -> None:
-        """The files of `generation` have changed: its running process is the last that it can have."""
+    def keep_last(self, generation: Generation, last: bool = True) -> None:
+        """The files of `generation` have changed: its running process is the last that it can have. Not `last`: they
+        are as they were again."""
         host = self._hosts.get(generation.name)
         if host is not None:
-            host.last = True
+            host.last = last
 
     async def drain(self, generation: Generation) -> None:
         """Wait until nobody waits for an answer of `generation`, then stop its host and forget it. What it does for a

@@ -12,6 +12,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -35,6 +36,7 @@ from hypersdk_kernel.hosting.probation import ProbationPolicy
 from hypersdk_kernel.hosting.registry import Registry
 from hypersdk_kernel.hosting.removal import Removal
 from hypersdk_kernel.hosting.router import Router
+from hypersdk_kernel.hosting.sourcewatch import SourceWatcher
 from hypersdk_kernel.hosting.supervisor import HostPool
 from hypersdk_kernel.hosting.swap import SwapPolicy
 from hypersdk_kernel.model.clock import Clock, SystemClock
@@ -89,9 +91,12 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
     """A kernel that answers calls as long as the context is open."""
     facts = KernelFacts(state.path, settings.max_runners, clock.now(), clock.monotonic())
     async with contextlib.AsyncExitStack() as stack:
-        found, store = await asyncio.gather(
-            asyncio.to_thread(discover, clock.now()), Store.open(state.database, clock)
-        )
+        trees = [Path(path) for path in settings.plugin_paths]
+
+        def find(now: float) -> list[Plugin]:
+            return discover(now, trees=trees)
+
+        found, store = await asyncio.gather(asyncio.to_thread(find, clock.now()), Store.open(state.database, clock))
         stack.push_async_callback(store.close)
         builds = PluginStore(state.plugins, Sources(settings.plugin_wheels, settings.plugin_index))
         registry = Registry(await _restored(found, store, builds, clock))
@@ -99,7 +104,7 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         stack.push_async_callback(hosts.close, settings.grace_s)
         ledger = Ledger(store, registry, clock)
         policy = SwapPolicy(probation=ProbationPolicy(settings.probation_s))
-        lifecycle = Lifecycle(ledger, builds, registry, hosts, clock, policy)
+        lifecycle = Lifecycle(ledger, builds, registry, hosts, clock, policy, find)
         removal = Removal(lifecycle, ledger, builds, registry, hosts)
         stack.push_async_callback(lifecycle.close)
         connections = Connections(store, clock, registry)
@@ -137,6 +142,15 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
             state.dropped, lambda wheel: lifecycle.install(wheel, actor=KERNEL, activate=True, only_new=True)
         )
         stack.push_async_callback(_cancelled, asyncio.create_task(dropped.run()))
+        if settings.reload_editable:
+            sources = SourceWatcher(
+                registry.plugins,
+                lambda: find(clock.now()),
+                lambda plugin: lifecycle.reload(plugin, actor=KERNEL),
+                removal.tidy,
+                trees,
+            )
+            stack.push_async_callback(_cancelled, asyncio.create_task(sources.run()))
         yield facts
 
 

@@ -56,6 +56,8 @@ class Settings(BaseSettings):
     call_timeout_s: float = Field(60.0, gt=0, le=3600, description="for unary calls that came without a deadline")
     plugin_wheels: Path | None = Field(None, description="folder of wheels in which plugins and their needs are found")
     plugin_index: str = Field("", description="package index in which plugins and their needs are found")
+    plugin_paths: tuple[str, ...] = Field((), description="source folders of plugins, served without being installed")
+    reload_editable: bool = Field(False, description="editable plugins are reloaded when their files change")
     probation_s: float = Field(30.0, ge=0, le=3600, description="how long a swapped plugin can be taken back")
     grace_s: float = Field(10.0, ge=0, le=3600, description="for calls in flight when the daemon stops")
 
