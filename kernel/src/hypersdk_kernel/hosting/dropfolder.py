@@ -34,11 +34,19 @@ class DropFolder:
     """Watches `folder`. Its life: `run`, until it is cancelled.
 
     install  takes a wheel into use; what it raises is logged and the file left alone until it changes
+    refused  hears of that too
     """
 
-    def __init__(self, folder: Path, install: Callable[[Path], Awaitable[object]], rescan_s: float = RESCAN_S) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        install: Callable[[Path], Awaitable[object]],
+        refused: Callable[[Path, HyperError], None] = lambda _wheel, _error: None,
+        rescan_s: float = RESCAN_S,
+    ) -> None:
         self._folder = folder
         self._install = install
+        self._refused = refused
         self._rescan_s = rescan_s
         self._seen: dict[str, tuple[int, int, int]] = {}
         self._digests: dict[str, str] = {}
@@ -75,6 +83,7 @@ class DropFolder:
         except (HyperError, OSError) as exc:
             error = from_exception(exc, doing=f"installing {path.name}")
             log.warning("dropped_wheel_refused", wheel=path.name, reason=error.reason, error=error.message)
+            self._refused(path, error)
             return
         self._digests[path.name] = digest
         log.info("dropped_wheel_installed", wheel=path.name)

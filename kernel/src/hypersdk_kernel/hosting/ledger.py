@@ -9,13 +9,14 @@ Not here: deciding anything.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 import structlog
 from hypersdk.errors import HyperError
 
 from hypersdk_kernel.hosting.registry import Registry
+from hypersdk_kernel.model.audit import OK
 from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.plugin import Generation, Plugin
 from hypersdk_kernel.store import jobs as job_rows
@@ -55,6 +56,7 @@ class Ledger:
                 rows.save(tx.conn, generation, plugin.summary)
             for type_, generation, details in happened:
                 tx.emit(type_, generation.name, actor, _told(generation) | details)
+                audit(tx, type_, generation, actor, details)
             return plugin_id
 
         await self._store.write(lambda tx: requests.once(tx, key, str, str, lambda: write(tx)))
@@ -69,6 +71,7 @@ class Ledger:
             for generation in gone:
                 rows.remove(tx.conn, generation)
                 tx.emit("plugin.uninstalled", generation.name, actor, _told(generation))
+                audit(tx, "plugin.uninstalled", generation, actor, {})
             return gone[0].plugin_id
 
         await self._store.write(lambda tx: requests.once(tx, key, str, str, lambda: write(tx)))
@@ -124,6 +127,14 @@ class Ledger:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("plugin_task_failed", exc_info=task.exception())
+
+
+def audit(tx: Tx, type_: str, generation: Generation, actor: str, details: Mapping[str, Any]) -> None:
+    """What happened to a generation, for the audit trail: the reason, but not a plugin's own words."""
+    kept = {key: details[key] for key in ("from", "reason") if key in details}
+    outcome = str(details.get("reason", OK)) if type_ == "plugin.failed" else OK
+    build = {"version": generation.version, "digest": generation.digest}
+    tx.audit(type_, generation.name, actor, outcome, build | kept)
 
 
 def _told(generation: Generation) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import structlog
 from hypersdk.errors import HyperError
 
 from hypersdk_kernel.hosting.discovery import normalize, plugin_id_of
+from hypersdk_kernel.hosting.ledger import KERNEL, audit
 from hypersdk_kernel.model.plugin import Generation, GenerationState, Plugin
 from hypersdk_kernel.store import plugins as rows
 from hypersdk_kernel.store.engine import Tx
@@ -70,10 +71,12 @@ def _tell(tx: Tx, old: Plugin, plugin: Plugin) -> None:
         if generation.state is GenerationState.FAILED and (was is None or was.state is not GenerationState.FAILED):
             payload = {"version": generation.version, "digest": generation.digest,
                        "reason": generation.failure_reason, "message": generation.failure_message}  # fmt: skip
-            tx.emit("plugin.failed", generation.name, "kernel", payload)
+            tx.emit("plugin.failed", generation.name, KERNEL, payload)
+            audit(tx, "plugin.failed", generation, KERNEL, payload)
     if plugin.active is not None and (old.active is None or old.active.number != plugin.active.number):
         payload = {"version": plugin.active.version, "digest": plugin.active.digest, "reason": "kernel start"}
-        tx.emit("plugin.activated", plugin.active.name, "kernel", payload)
+        tx.emit("plugin.activated", plugin.active.name, KERNEL, payload)
+        audit(tx, "plugin.activated", plugin.active, KERNEL, payload)
 
 
 def _remembered(generation: Generation | None) -> object:

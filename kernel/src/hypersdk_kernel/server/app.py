@@ -39,11 +39,13 @@ from hypersdk_kernel.hosting.router import Router
 from hypersdk_kernel.hosting.sourcewatch import SourceWatcher
 from hypersdk_kernel.hosting.supervisor import HostPool
 from hypersdk_kernel.hosting.swap import SwapPolicy
+from hypersdk_kernel.model.audit import AuditNote
 from hypersdk_kernel.model.clock import Clock, SystemClock
 from hypersdk_kernel.model.plugin import Plugin
 from hypersdk_kernel.security.authn import Authenticator
 from hypersdk_kernel.security.private import write_private
 from hypersdk_kernel.security.tokens import ensure_token
+from hypersdk_kernel.server.auditing import Auditor
 from hypersdk_kernel.server.config import Settings
 from hypersdk_kernel.server.health import HealthService
 from hypersdk_kernel.server.listeners import listen_tcp, listen_unix, make_server
@@ -53,6 +55,7 @@ from hypersdk_kernel.server.reflection import reflection_handlers
 from hypersdk_kernel.server.statedir import StateDir, claim
 from hypersdk_kernel.server.streams import Streams
 from hypersdk_kernel.server.validation import RequestValidator
+from hypersdk_kernel.services.audit import AuditService
 from hypersdk_kernel.services.call import Call, Service
 from hypersdk_kernel.services.connections import ConnectionService
 from hypersdk_kernel.services.events import EventService
@@ -98,6 +101,8 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
 
         found, store = await asyncio.gather(asyncio.to_thread(find, clock.now()), Store.open(state.database, clock))
         stack.push_async_callback(store.close)
+        auditor = Auditor(store, clock)
+        stack.push_async_callback(auditor.close)
         builds = PluginStore(state.plugins, Sources(settings.plugin_wheels, settings.plugin_index))
         registry = Registry(await _restored(found, store, builds, clock))
         hosts = HostPool(clock, registry.redact)
@@ -124,10 +129,11 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
                 PluginWatcher(registry, hosts, bus, settings.heartbeat_s),
             ),
             EventService(store, bus, settings.heartbeat_s),
+            AuditService(store),
             SystemService(facts, clock, store, jobs, connections, registry, dispatcher),
             OperationsService(jobs, bus),
         ]
-        gate = _gate(settings, state, clock)
+        gate = _gate(settings, state, clock, auditor)
         handlers, health = _handlers(gate, services, router)
         server = make_server(
             handlers, max_message_bytes=settings.max_message_bytes, max_streams=settings.max_streams
@@ -139,8 +145,9 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         stack.push_async_callback(server.stop, settings.grace_s)
         stack.push_async_callback(_drain, health, dispatcher, bus, gate.streams)
         dropped = DropFolder(
-            state.dropped, lambda wheel: lifecycle.install(wheel, actor=KERNEL, activate=True, only_new=True)
-        )
+            state.dropped, lambda wheel: lifecycle.install(wheel, actor=KERNEL, activate=True, only_new=True),
+            lambda wheel, error: auditor.note(AuditNote(KERNEL, "plugins.d", wheel.name, error.reason)),
+        )  # fmt: skip
         stack.push_async_callback(_cancelled, asyncio.create_task(dropped.run()))
         if settings.reload_editable:
             sources = SourceWatcher(
@@ -179,13 +186,14 @@ async def _drain(health: HealthService, dispatcher: Dispatcher, bus: Bus, stream
     await streams.drain()
 
 
-def _gate(settings: Settings, state: StateDir, clock: Clock) -> Gate:
+def _gate(settings: Settings, state: StateDir, clock: Clock, auditor: Auditor) -> Gate:
     return Gate(
         authenticator=Authenticator(ensure_token(state.token) if settings.tcp else None, clock),
         validator=RequestValidator(),
         streams=Streams(settings.max_streams),
         call_timeout_s=settings.call_timeout_s,
         max_message_bytes=settings.max_message_bytes,
+        auditor=auditor,
     )
 
 

@@ -20,13 +20,15 @@ import structlog
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
-from hypersdk.errors import InvalidArgument, ResourceExhausted
+from hypersdk.errors import HyperError, InvalidArgument, ResourceExhausted
 
 from hypersdk_kernel.security.authn import Authenticator
+from hypersdk_kernel.server.auditing import Auditor, action_of, changes_something
 from hypersdk_kernel.server.refusals import refuse
 from hypersdk_kernel.server.streams import Streams, stopping
 from hypersdk_kernel.server.validation import RequestValidator
 from hypersdk_kernel.services.call import Call, Service
+from hypersdk_kernel.store.audit import AuditedCall
 from hypersdk_kernel.store.requests import RequestKey
 
 PUBLIC_ACTOR = "anyone"
@@ -34,13 +36,14 @@ PUBLIC_ACTOR = "anyone"
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What every call passes. Times in seconds, sizes in bytes."""
+    """What every call passes. Times in seconds, sizes in bytes. `auditor`: None when nothing is audited."""
 
     authenticator: Authenticator
     validator: RequestValidator
     streams: Streams
     call_timeout_s: float
     max_message_bytes: int
+    auditor: Auditor | None = None
 
 
 Handler = Callable[[Any, Call], Any]
@@ -71,6 +74,7 @@ class _Entry:
         self._public = public
         self._parse = GetMessageClass(method.input_type).FromString
         self._has_request_id = "request_id" in method.input_type.fields_by_name
+        self._action = action_of(method) if changes_something(method) and not public else ""
 
     def part(self, gate: Gate, raw: bytes) -> Message:
         """A further message of an upload. Raises InvalidArgument (MESSAGE_MALFORMED, FIELD_INVALID)."""
@@ -91,6 +95,21 @@ class _Entry:
         request = self.part(gate, raw)
         return request, Call(actor, self._key(request), timeout_s)
 
+    def begin(self, gate: Gate, request: Message, call: Call) -> AuditedCall | None:
+        """The call in the audit trail, if it belongs there."""
+        if not self._action or gate.auditor is None:
+            return None
+        return gate.auditor.begin(self._action, call.actor, request)
+
+    def refused(self, gate: Gate, call: Call | None, audited: AuditedCall | None) -> Callable[[HyperError], None]:
+        """What a refusal is told to. `call`: None when it was not let in."""
+
+        def tell(error: HyperError) -> None:
+            if self._action and gate.auditor is not None and (call is None or audited is not None):
+                gate.auditor.refused(self._action, audited, error)
+
+        return tell
+
     def _key(self, request: Any) -> RequestKey | None:
         if not self._has_request_id or not request.request_id:
             return None
@@ -105,19 +124,23 @@ def unary_handler(gate: Gate, entry: _Entry, method: Handler) -> grpc.RpcMethodH
     async def handle(raw: bytes, context: Any) -> bytes:
         started = time.perf_counter()
         left_s = context.time_remaining()
+        call: Call | None = None
+        audited: AuditedCall | None = None
         try:
+            request, call = entry.admit(gate, raw, context, gate.call_timeout_s if left_s is None else left_s)
+            audited = entry.begin(gate, request, call)
             if left_s is None:
-                request, call = entry.admit(gate, raw, context, gate.call_timeout_s)
                 async with asyncio.timeout(gate.call_timeout_s):
                     answer = await method(request, call)
             else:  # gRPC itself cancels this task when the client's deadline is over
-                request, call = entry.admit(gate, raw, context, left_s)
                 answer = await method(request, call)
+            if audited is not None and gate.auditor is not None:
+                await gate.auditor.answered(audited, answer)
             data: bytes = answer.SerializeToString()
             if len(data) > gate.max_message_bytes:
                 raise _too_large(len(data), gate.max_message_bytes)
         except Exception as exc:  # noqa: BLE001 - the edge: every error becomes a status here, and only here
-            await refuse(context, log, exc)
+            await refuse(context, log, exc, entry.refused(gate, call, audited))
         log.debug("call_answered", actor=call.actor, milliseconds=round((time.perf_counter() - started) * 1000, 3))
         return data
 
@@ -156,12 +179,15 @@ def upload_handler(gate: Gate, entry: _Entry, method: Handler) -> grpc.RpcMethod
 
     async def handle(parts: AsyncIterator[bytes], context: Any) -> bytes:
         left_s = context.time_remaining() or gate.call_timeout_s
+        call: Call | None = None
+        audited: AuditedCall | None = None
         try:
             async with asyncio.timeout(left_s):
                 raw = await anext(aiter(parts), None)
                 if raw is None:
                     raise InvalidArgument("the stream has no message", reason="MESSAGE_MALFORMED")
                 first, call = entry.admit(gate, raw, context, left_s)
+                audited = entry.begin(gate, first, call)
 
                 async def messages() -> AsyncIterator[Message]:
                     yield first
@@ -169,9 +195,11 @@ def upload_handler(gate: Gate, entry: _Entry, method: Handler) -> grpc.RpcMethod
                         yield entry.part(gate, more)
 
                 answer = await method(messages(), call)
+            if audited is not None and gate.auditor is not None:
+                await gate.auditor.answered(audited, answer)
             data: bytes = answer.SerializeToString()
         except Exception as exc:  # noqa: BLE001 - as for unary methods
-            await refuse(context, log, exc)
+            await refuse(context, log, exc, entry.refused(gate, call, audited))
         log.debug("upload_answered", actor=call.actor)
         return data
 

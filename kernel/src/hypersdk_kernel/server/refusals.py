@@ -4,6 +4,7 @@ an INTERNAL with an id, under which the log has the rest."""
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import grpc
@@ -17,9 +18,13 @@ DETAILS_KEY = "grpc-status-details-bin"
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
-async def refuse(context: Any, log: Any, exc: Exception) -> NoReturn:
-    """End the call with what `exc` says."""
+async def refuse(
+    context: Any, log: Any, exc: Exception, told: Callable[[HyperError], None] | None = None
+) -> NoReturn:
+    """End the call with what `exc` says. `told` hears it too."""
     error = _known(exc, log)
+    if told is not None:
+        told(error)
     log.info("call_refused", kind=error.kind, reason=error.reason, message=error.message)
     status = status_of(error)
     await context.abort(_CODES[status.code], status.message, ((DETAILS_KEY, status.SerializeToString()),))

@@ -26,9 +26,10 @@ from hypersdk.errors import DataLoss, FailedPrecondition, HyperError, Internal, 
 from sqlalchemy import Connection, event, insert
 from sqlalchemy.exc import DatabaseError, OperationalError
 
+from hypersdk_kernel.model.audit import OK, AuditNote
 from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.event import Event
-from hypersdk_kernel.store import codec
+from hypersdk_kernel.store import audit, codec
 from hypersdk_kernel.store import events as event_rows
 from hypersdk_kernel.store.schema import prepare
 from hypersdk_kernel.store.tables import REQUESTS_KEPT_S, events, requests
@@ -48,6 +49,7 @@ class Tx:
         self.conn = conn
         self.now = now
         self.emitted: list[Event] = []
+        self.notes: list[AuditNote] = []
         self._store = store
 
     def emit(
@@ -65,17 +67,27 @@ class Tx:
         self.emitted.append(happened)
         return happened
 
+    def audit(
+        self, action: str, subject: str, actor: str, outcome: str = OK, details: dict[str, Any] | None = None
+    ) -> None:
+        """Append to the audit trail, in this transaction."""
+        self.notes.append(AuditNote(actor, action, subject, outcome, details or {}))
+
     def new_revision(self) -> int:
         """The next revision. A function that fails leaves a gap, which is harmless: only order matters."""
         return self._store.take_revision()
 
 
 class _Work:
-    __slots__ = ("emitted", "error", "fn", "future", "result")
+    __slots__ = ("call", "emitted", "error", "fn", "future", "notes", "result", "speaks")
 
     def __init__(self, fn: Callable[[Tx], Any], future: asyncio.Future[Any]) -> None:
         self.fn = fn
         self.future = future
+        self.call = audit.current.get()
+        self.notes: list[AuditNote] = []
+        self.speaks = False
+        """It is the write that appends the call's row."""
         self.result: Any = None
         self.error: BaseException | None = None
         self.emitted: list[Event] = []
@@ -189,12 +201,17 @@ class Store:
             with conn.begin():
                 for work in group:
                     self._run(conn, work)
+                notes = [note for work in group for note in work.notes]
+                if notes:
+                    audit.append(conn, self._clock.now(), notes)
                 self._prune(conn, group)
         except Exception as exc:  # noqa: BLE001 - whatever it was, nothing of the group is durable, and each waiter must hear of it
             failure = translate(exc)
             for work in group:
                 work.error = work.error or failure
                 work.emitted = []
+                if work.call is not None and work.speaks:
+                    work.call.written = False
         self._loop.call_soon_threadsafe(self._settle, group)
 
     def _run(self, conn: Connection, work: _Work) -> None:
@@ -202,7 +219,10 @@ class Store:
         try:
             with conn.begin_nested():
                 work.result = work.fn(tx)
-            work.emitted = tx.emitted
+            work.emitted, work.notes = tx.emitted, tx.notes
+            if work.call is not None and not work.call.written and not work.call.over:
+                work.call.written = work.speaks = True
+                work.notes.append(work.call.note([(e.type, e.subject) for e in tx.emitted]))
         except OperationalError:
             raise  # the disk, not the function: fails the group
         except Exception as exc:  # noqa: BLE001 - handed to the one who waits for it

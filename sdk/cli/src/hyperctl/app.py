@@ -10,7 +10,20 @@ from hypersdk.errors import HyperError
 from typer.core import TyperGroup
 
 from hyperctl import exits, failures, settings
-from hyperctl.commands import config, connection, convert, event, export, image, job, machine, plugin, storage, system
+from hyperctl.commands import (
+    audit,
+    config,
+    connection,
+    convert,
+    event,
+    export,
+    image,
+    job,
+    machine,
+    plugin,
+    storage,
+    system,
+)
 from hyperctl.commands import format as format_command
 from hyperctl.session import Session
 
@@ -69,7 +82,8 @@ def _globals(
 
 for _name, _group in (
     ("job", job.app), ("connection", connection.app), ("machine", machine.app), ("plugin", plugin.app),
-    ("event", event.app), ("format", format_command.app), ("storage", storage.app), ("system", system.app),
+    ("event", event.app), ("audit", audit.app),
+    ("format", format_command.app), ("storage", storage.app), ("system", system.app),
     ("config", config.app),
 ):  # fmt: skip
     app.add_typer(_group, name=_name, no_args_is_help=True)

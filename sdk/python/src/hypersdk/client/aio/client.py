@@ -12,6 +12,7 @@ from hypersdk.client.channel import open_async
 from hypersdk.client.discovery import Endpoint, discover
 
 if TYPE_CHECKING:
+    from hypersdk.client.aio.audit import AsyncAudit
     from hypersdk.client.aio.connections import AsyncConnections
     from hypersdk.client.aio.events import AsyncEvents
     from hypersdk.client.aio.formats import AsyncFormats
@@ -77,6 +78,12 @@ class AsyncClient:
         from hypersdk.client.aio.events import AsyncEvents
 
         return AsyncEvents(self._channel, self._caller)
+
+    @cached_property
+    def audit(self) -> AsyncAudit:
+        from hypersdk.client.aio.audit import AsyncAudit
+
+        return AsyncAudit(self._channel, self._caller)
 
     @cached_property
     def system(self) -> AsyncSystem:

@@ -13,6 +13,7 @@ from hypersdk.client.channel import open_sync
 from hypersdk.client.discovery import Endpoint, discover
 
 if TYPE_CHECKING:
+    from hypersdk.client.blocking.audit import Audit
     from hypersdk.client.blocking.connections import Connections
     from hypersdk.client.blocking.events import Events
     from hypersdk.client.blocking.formats import Formats
@@ -78,6 +79,12 @@ class Client:
         from hypersdk.client.blocking.events import Events
 
         return Events(self._channel, self._caller)
+
+    @cached_property
+    def audit(self) -> Audit:
+        from hypersdk.client.blocking.audit import Audit
+
+        return Audit(self._channel, self._caller)
 
     @cached_property
     def system(self) -> System:

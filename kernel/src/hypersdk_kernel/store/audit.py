@@ -1,0 +1,106 @@
+"""The audit trail: rows in a chain of hashes, appended in the transaction of what they tell of.
+
+The last row's number and hash also stand in `audit_head`: it lets an append go on without reading the trail, and shows
+when rows have been cut off its end. All rows of a group of writes are appended by three statements, so that auditing
+costs no fsync and little else.
+
+Who asks is known above, and what is written below: `current` carries the one to the other. Nothing is ever removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, insert, select, update
+
+from hypersdk_kernel.model.audit import GENESIS, AuditEntry, AuditNote
+from hypersdk_kernel.store import codec
+from hypersdk_kernel.store.tables import audit, audit_head
+
+_HEAD = 1
+_CHUNK = 1000
+
+
+@dataclass(slots=True)
+class AuditedCall:
+    """A call that changes something. Its life: made when the call comes; the first write that is done for it appends
+    its row and makes it `written`; `over` when the call has been answered, and nothing more is appended for it."""
+
+    actor: str
+    action: str
+    subject: str
+    details: dict[str, Any] = field(default_factory=dict)
+    written: bool = False
+    over: bool = False
+
+    def note(self, emitted: Sequence[tuple[str, str]]) -> AuditNote:
+        """As it is written with the change. `emitted`: (type, subject) of the events of the write."""
+        subject = self.subject or (emitted[0][1] if emitted else "")
+        details = {**self.details, "events": [type_ for type_, _ in emitted]} if emitted else self.details
+        return AuditNote(self.actor, self.action, subject, details=details)
+
+
+current: ContextVar[AuditedCall | None] = ContextVar("audited_call", default=None)
+"""The call for which the code that runs now writes."""
+
+
+def append(conn: Connection, now: float, notes: Sequence[AuditNote]) -> None:
+    """Put `notes` behind the last row, in order. `now`: seconds since the epoch."""
+    found = conn.execute(select(audit_head).where(audit_head.c.id == _HEAD).with_for_update()).one_or_none()
+    last = conn.execute(select(audit.c.seq).order_by(audit.c.seq.desc()).limit(1)).scalar_one_or_none() or 0
+    seq, previous = max(found.seq if found else 0, last), found.hash if found else GENESIS
+    rows = []
+    for note in notes:
+        seq += 1
+        entry = _entry(seq, now, note, previous)
+        previous = entry.hash
+        rows.append({name: getattr(entry, name) for name in AuditEntry.__slots__})
+    conn.execute(insert(audit), rows)
+    if found is None:
+        conn.execute(insert(audit_head).values(id=_HEAD, seq=seq, hash=previous))
+    else:
+        conn.execute(update(audit_head).where(audit_head.c.id == _HEAD).values(seq=seq, hash=previous))
+
+
+def head(conn: Connection) -> tuple[int, str]:
+    """Number and hash of the last row; (0, GENESIS) when there is none."""
+    found = conn.execute(select(audit_head.c.seq, audit_head.c.hash).where(audit_head.c.id == _HEAD)).one_or_none()
+    return (0, GENESIS) if found is None else (found.seq, found.hash)
+
+
+def page(
+    conn: Connection,
+    after_seq: int,
+    limit: int = _CHUNK,
+    where: ColumnElement[bool] | None = None,
+    *,
+    newest_first: bool = False,
+) -> list[AuditEntry]:
+    """Up to `limit` entries with a greater number (with `newest_first`: a smaller one, 0 meaning from the end)."""
+    query = select(audit).limit(limit)
+    if newest_first:
+        query = query.order_by(audit.c.seq.desc())
+        if after_seq:
+            query = query.where(audit.c.seq < after_seq)
+    else:
+        query = query.where(audit.c.seq > after_seq).order_by(audit.c.seq)
+    if where is not None:
+        query = query.where(where)
+    return [AuditEntry(**row._mapping) for row in conn.execute(query)]  # documented name  # noqa: SLF001
+
+
+def _entry(seq: int, now: float, note: AuditNote, previous: str) -> AuditEntry:
+    values = {
+        "actor": _text(note.actor, 128), "action": _text(note.action, 128), "subject": _text(note.subject, 512),
+        "outcome": _text(note.outcome, 64), "details": _text(codec.dumps(dict(note.details)), 1 << 20),
+    }  # fmt: skip
+    bare = AuditEntry(seq=seq, time=now, prev_hash=previous, hash="", **values)
+    return AuditEntry(seq=seq, time=now, prev_hash=previous, hash=bare.computed_hash(), **values)
+
+
+def _text(value: str, longest: int) -> str:
+    """What every database keeps as it is: no NUL, no lone surrogates, no more than the column has room for."""
+    return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()[:longest]
