@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,16 @@ import structlog
 from hypersdk.errors import HyperError, from_exception
 
 from hypersdk_kernel.engine import taskspec
+from hypersdk_kernel.engine.admission import Admission
+from hypersdk_kernel.engine.alarms import Alarms
+from hypersdk_kernel.engine.background import Background
 from hypersdk_kernel.engine.connections import Connections
 from hypersdk_kernel.engine.ending import Cleaner, decide, end, open_attempt
-from hypersdk_kernel.engine.queue import ReadyQueue
+from hypersdk_kernel.engine.overrun import Overrun, Stop, note_stop
+from hypersdk_kernel.engine.prepare import Preparer
 from hypersdk_kernel.engine.rundir import RunDir
 from hypersdk_kernel.engine.runner import Outcome, Runner, progress_from_wire
+from hypersdk_kernel.engine.timegate import TimeGate
 from hypersdk_kernel.engine.transitions import change, load
 from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.job import AttemptState, Job, JobEvent, JobState, Progress
@@ -36,9 +41,6 @@ from hypersdk_kernel.store import jobs as rows
 from hypersdk_kernel.store.engine import Store, Tx
 
 log = structlog.get_logger(__name__)
-
-_PROTOCOL = 1
-_STORE_RETRY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +64,23 @@ class Dispatcher:
         settings: RunnerSettings,
     ) -> None:
         self.settings = settings
-        self.queue = ReadyQueue()
         self.draining = False
+        self.maintenance = False
+        """An operator wants nothing to start; what runs goes on."""
         self.on_progress: list[Callable[[str, Progress], None]] = []
         self._store = store
         self._clock = clock
-        self._registry = registry
-        self._connections = connections
-        self._runs = runs
-        self._cleaner = Cleaner(clock, self._runner_spec, settings.cancel_grace_s)
+        self._preparer = Preparer(registry, connections, runs)
+        self._cleaner = Cleaner(clock, self._preparer.spec, settings.cancel_grace_s)
         self._runners: dict[str, Runner] = {}
         self._starting: set[str] = set()
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._retries = Alarms(clock, self._due)
+        self._pumping = Alarms(clock, lambda _: self.pump())
+        self._background = Background()
+        self.admission = Admission(store, clock, self._preparer.facts, self._background.persist, self.pump)
+        self.admission.gates.append(TimeGate())
+        self.overrun = Overrun(clock, self._stop_running)
+        self.queue = self.admission.queue
 
     # What Jobs asks.
 
@@ -91,62 +97,73 @@ class Dispatcher:
         return len(self._starting) + sum(not r.paused for r in self._runners.values())
 
     def rundir(self, uid: str) -> RunDir:
-        return RunDir(self._runs, uid)
+        return self._preparer.rundir(uid)
 
     def ready(self, job: Job) -> None:
-        """`job` is QUEUED and in the store: start it when there is room."""
-        self.queue.push(job)
+        """`job` is QUEUED or WAITING, and in the store: start it when nothing keeps it back and there is room."""
+        self.admission.take(job)
         self.pump()
 
     def later(self, job: Job) -> None:
         """`job` is RETRYING: queue it again when its time has come."""
-        delay = max(0.0, (job.next_attempt_time or 0.0) - self._clock.now())
         self.forget(job.id)
-        self._timers[job.id] = asyncio.get_running_loop().call_later(delay, self._due, job.id)
+        self._retries.set(job.id, job.next_attempt_time or 0.0)
 
     def forget(self, job_id: str) -> None:
         """The job is neither queued nor due any more."""
-        self.queue.remove(job_id)
-        timer = self._timers.pop(job_id, None)
-        if timer is not None:
-            timer.cancel()
+        self.admission.forget(job_id)
+        self._retries.clear(job_id)
+
+    def paused(self, job: Job) -> None:
+        """Its runner stands still: what it took is free for others. Its deadline stays."""
+        self.queue.ended(job.id)
+        self.overrun.watch(job)
+        self.pump()
+
+    def resumed(self, job: Job) -> None:
+        """Its runner goes on, whatever the limits say."""
+        self.queue.started(job.id, self._preparer.facts(job), self._clock.now())
+        self.overrun.watch(job)
 
     def pump(self) -> None:
         """Start what there is room for."""
-        while not self.draining and self.running < self.settings.max_runners:
-            job_id = self.queue.pop()
+        now = self._clock.now()
+        while not self.draining and not self.maintenance and self.running < self.settings.max_runners:
+            job_id = self.queue.pop(now)
             if job_id is None:
+                release = self.queue.next_release(now)
+                if release is not None:
+                    self._pumping.set("pump", release)
                 return
             self._starting.add(job_id)
-            self._spawn(self._run(job_id))
+            self._background.spawn(self._run(job_id))
 
     def end_without_runner(self, job: Job) -> None:
         """Finish the cancellation of a job that nothing runs for."""
         self.forget(job.id)
-        self._spawn(self._persist(job.name, lambda: self._settle(job, None, Outcome("cancelled"))))
+        self._background.persist(job.name, lambda: self._settle(job, None, Outcome("cancelled")))
 
     async def start(self) -> None:
         """Take up what the store says is unfinished."""
         for job in await self._store.read(rows.unfinished):
             if job.cancel_requested and not self._has_attempt(job):
                 self.end_without_runner(job)
-            elif job.state is JobState.QUEUED:
-                self.queue.push(job)
+            elif job.state in {JobState.QUEUED, JobState.WAITING}:
+                self.admission.take(job)
             elif job.state is JobState.RETRYING:
                 self.later(job)
             elif self._has_attempt(job):
-                self._spawn(self._adopt(job))
+                self._background.spawn(self._adopt(job))
         self.pump()
 
     async def stop(self) -> None:
         """No more starts; let go of the runners, which go on."""
         self.draining = True
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for alarms in (self._retries, self._pumping):
+            alarms.close()
+        self.admission.close()
+        self.overrun.close()
+        await self._background.stop()
 
     # Starting.
 
@@ -158,15 +175,13 @@ class Dispatcher:
         return attempt is not None and attempt.state is AttemptState.RUNNING
 
     def _due(self, job_id: str) -> None:
-        self._timers.pop(job_id, None)
-
         async def requeue() -> None:
             job = await self._store.write(
                 lambda tx: change(tx, load(tx, job_id), JobEvent.REQUEUE, "kernel", next_attempt_time=None)
             )
             self.ready(job)
 
-        self._spawn(self._persist(f"jobs/{job_id}", requeue))
+        self._background.persist(f"jobs/{job_id}", requeue)
 
     async def _run(self, job_id: str) -> None:
         """One attempt, from the queue to its settled end."""
@@ -174,6 +189,8 @@ class Dispatcher:
             started = await self._start_attempt(job_id)
         finally:
             self._starting.discard(job_id)
+            if job_id not in self._runners:
+                self.queue.ended(job_id)
         if started is not None:
             await self._follow(*started)
         self.pump()
@@ -185,11 +202,14 @@ class Dispatcher:
         if job.cancel_requested:
             self.end_without_runner(job)
             return None
+        if self.admission.judge(job) is not None:  # a gate has closed since it was queued
+            self.admission.take(job)
+            return None
         rundir = self.rundir(job.uid)
         lock_fd = None
         begun = False
         try:
-            components, spec = await self._prepare(job)
+            components, spec = await self._preparer.prepare(job)
             number = job.attempt_count + 1
             rundir.prepare(number)
             lock_fd = rundir.lock()
@@ -210,35 +230,9 @@ class Dispatcher:
                 os.close(lock_fd)
         if running.cancel_requested:
             self.ask_cancel(runner, "cancelled while it was being started")
+        self.overrun.watch(running)
         log.info("attempt_started", job=job.name, attempt=number, pid=runner.pid)
         return running, runner
-
-    async def _prepare(self, job: Job) -> tuple[list[Any], dict[str, Any]]:
-        """The components this job runs with, and its runner's spec but for the attempt's own fields."""
-        task = self._registry.component(f"task/{job.task}")
-        needs = taskspec.needs(task.manifest.spec_schema, job.spec)
-        resolved = {c.name: c for c in [await self._connections.resolve(f"connections/{i}") for i in needs.connections]}
-        if job.pins:
-            components = taskspec.pinned_components(self._registry, job.pins)
-        else:
-            kinds = sorted({c.component for c in resolved.values()})
-            components = taskspec.choose(self._registry, task, kinds, needs.formats)
-        spec = {
-            "protocol": _PROTOCOL,
-            "mode": "run",
-            "job": job.name,
-            "task": job.task,
-            "spec": dict(job.spec),
-            "job_dir": str(self.rundir(job.uid).path),
-            "bandwidth_limit_bytes": job.bandwidth_limit_bytes,
-            "paused": False,
-            "components": {c.name: taskspec.component_to_wire(c) for c in components},
-            "connections": {name: {**c.to_wire(), "component": c.component} for name, c in resolved.items()},
-        }
-        return components, spec
-
-    async def _runner_spec(self, job: Job) -> dict[str, Any]:
-        return (await self._prepare(job))[1]
 
     def _new_runner(self, job: Job, number: int) -> Runner:
         def tell(progress: Progress) -> None:
@@ -259,6 +253,18 @@ class Dispatcher:
         log.info("attempt_delayed", job=job.name, why=why)
         asyncio.get_running_loop().call_later(0.5, self.ready, job)
 
+    def _stop_running(self, job_id: str, stop: Stop) -> None:
+        """What runs longer than it may is stopped; why is in the store before the runner hears of it."""
+        runner = self._runners.get(job_id)
+        if runner is None:
+            return
+
+        async def write() -> None:
+            await self._store.write(lambda tx: note_stop(tx, job_id, stop))
+            self.ask_cancel(runner, stop.error.message)
+
+        self._background.persist(f"jobs/{job_id}", write)
+
     async def _start_failed(self, job_id: str, error: HyperError, *, begun: bool) -> None:
         """Nothing was started. `begun`: the store has the attempt. Else the job is QUEUED still, or was cancelled or
         paused in the meantime, and then that stands."""
@@ -276,7 +282,7 @@ class Dispatcher:
                 failure: dict[str, Any] = {"message": error.message, "error": error.to_json()}
                 await self._store.write(lambda tx: change(tx, load(tx, job_id), JobEvent.FAIL, "kernel", **failure))
 
-        await self._persist(f"jobs/{job_id}", settle)
+        await self._background.until_stored(f"jobs/{job_id}", settle)
 
     # Following and ending.
 
@@ -284,7 +290,12 @@ class Dispatcher:
         """An attempt that an earlier kernel started: alive, finished, or dead."""
         runner = self._new_runner(job, job.attempt_count)
         self._runners[job.id] = runner
-        if job.cancel_requested:
+        self.overrun.watch(job)
+        if not runner.paused:
+            self.queue.started(job.id, self._preparer.facts(job), self._clock.now())
+        if job.stop is not None:
+            self.ask_cancel(runner, "stopped before the kernel restarted")
+        elif job.cancel_requested:
             self.ask_cancel(runner, "cancelled before the kernel restarted")
         log.info("attempt_adopted", job=job.name, attempt=job.attempt_count, alive=runner.rundir.alive())
         await self._follow(job, runner)
@@ -298,17 +309,19 @@ class Dispatcher:
     async def _follow(self, job: Job, runner: Runner) -> None:
         outcome = await runner.outcome()
         try:
-            await self._persist(job.name, lambda: self._settle(job, runner, outcome))
+            await self._background.until_stored(job.name, lambda: self._settle(job, runner, outcome))
         finally:
             if self._runners.get(job.id) is runner:
                 del self._runners[job.id]
+                self.queue.ended(job.id)
+                self.overrun.forget(job.id)
 
     async def _settle(self, job: Job, runner: Runner | None, outcome: Outcome) -> None:
         """Turn an outcome into the job's next state. Safe to repeat."""
         current = self._store.read_now(lambda conn: rows.get(conn, job.id))
         if current is None or current.terminal:
             return
-        decision = decide(current, outcome, random.random())  # noqa: S311 - spreads retries, protects nothing
+        decision = decide(current, outcome, random.random(), self._clock.now())  # noqa: S311 - spreads retries, protects nothing
         if decision[0] is not JobEvent.FAIL_RETRYABLE:
             await self._cleaner.clean_up(current, self.rundir(job.uid), runner)
         progress = _final_progress(runner, outcome, self._clock.now())
@@ -321,34 +334,6 @@ class Dispatcher:
         elif ended.terminal:
             await asyncio.to_thread(self.rundir(job.uid).forget_work)
 
-    # Tasks of our own.
-
-    async def _persist(self, name: str, action: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Repeat `action` until the store takes it: a full disk delays the news of a job's end, it does not lose
-        it."""
-        while True:
-            try:
-                await action()
-                return
-            except HyperError as exc:
-                if exc.reason == "JOB_STATE":
-                    log.info("transition_overtaken", job=name, message=exc.message)
-                    return
-                if exc.reason == "STORE_CLOSED":
-                    return
-                log.warning("transition_delayed", job=name, reason=exc.reason, message=exc.message)
-                await asyncio.sleep(_STORE_RETRY_S)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._task_done)
-
-    def _task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("dispatcher_task_failed", exc_info=task.exception())
-
 
 def _begin(tx: Tx, job_id: str, components: list[Any]) -> Job:
     job = load(tx, job_id)
@@ -360,8 +345,10 @@ def _begin(tx: Tx, job_id: str, components: list[Any]) -> Job:
         pins=job.pins or taskspec.pins_of(components),
         attempt_count=job.attempt_count + 1,
         start_time=job.start_time or tx.now,
+        attempt_start=tx.now,
         error=None,
         progress=None,
+        stop=None,
     )
     open_attempt(tx, job)
     return job

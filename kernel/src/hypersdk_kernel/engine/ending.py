@@ -37,26 +37,43 @@ _ENDS = {
 }
 
 
-def decide(job: Job, outcome: Outcome, chance: float) -> tuple[JobEvent, Mapping[str, Any] | None, float]:
-    """What an attempt's outcome means for its job: the event, the error to keep, seconds until the next attempt.
-    Pure;
-    `chance` in [0, 1) spreads retries."""
+Decision = tuple[JobEvent, Mapping[str, Any] | None, float]
+"""The event, the error to keep, seconds until the next attempt."""
+
+
+def decide(job: Job, outcome: Outcome, chance: float, now: float) -> Decision:
+    """What an attempt's outcome means for its job. Pure; `chance` in [0, 1) spreads retries."""
     if outcome.status == "succeeded":
         return JobEvent.SUCCEED, None, 0.0
-    if outcome.status == "cancelled" or job.cancel_requested:
+    if job.cancel_requested:
         return JobEvent.CANCEL, outcome.error if outcome.status == "failed" else None, 0.0
+    if job.stop is not None:
+        return _STOPPED[str(job.stop.get("then"))], job.stop.get("error"), 0.0
+    if outcome.status == "cancelled":
+        return JobEvent.CANCEL, None, 0.0
     error = dict(outcome.error or Unavailable("the attempt failed without saying why").to_json())
-    if bool(error.get("retryable")) and job.attempt_count < job.retry.max_attempts:
-        hint = from_json(error).retry_after_s
-        return JobEvent.FAIL_RETRYABLE, error, job.retry.delay_s(max(job.attempt_count, 1), chance, hint)
+    policy, attempts = job.retry, max(job.attempt_count, 1)
+    delay_s = policy.delay_s(attempts, chance, from_json(error).retry_after_s)
+    refusal = policy.refusal(
+        retryable=bool(error.get("retryable")),
+        reason=str(error.get("reason", "")),
+        attempts=attempts,
+        since_first_s=now - (job.start_time or now),
+        delay_s=delay_s,
+    )
+    if refusal is None:
+        return JobEvent.FAIL_RETRYABLE, error, delay_s
     return JobEvent.FAIL, error, 0.0
+
+
+_STOPPED = {"fail": JobEvent.FAIL, "cancel": JobEvent.CANCEL, "wait": JobEvent.FAIL_RETRYABLE}
 
 
 def end(
     tx: Tx,
     job_id: str,
     outcome: Outcome,
-    decision: tuple[JobEvent, Mapping[str, Any] | None, float],
+    decision: Decision,
     progress: Progress | None,
 ) -> Job:
     """Write the attempt's end and the job's next state. A paused job whose attempt is to be repeated stays paused:
@@ -73,6 +90,9 @@ def end(
         fields["result"] = dict(outcome.result or {})
     if event is JobEvent.FAIL_RETRYABLE:
         fields["next_attempt_time"] = tx.now + delay
+        if job.stop is not None:  # it did nothing wrong: this attempt does not count
+            fields["retry"] = replace(job.retry, max_attempts=job.retry.max_attempts + 1)
+    fields["stop"] = None
     return change(tx, job, event, "runner", str((error or {}).get("message") or ""), **fields)
 
 

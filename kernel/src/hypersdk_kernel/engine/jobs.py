@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement
 from hypersdk_kernel.engine import taskspec
 from hypersdk_kernel.engine.connections import Connections
 from hypersdk_kernel.engine.dispatcher import Dispatcher
+from hypersdk_kernel.engine.gates import Hold
 from hypersdk_kernel.engine.transitions import announce, change, load, not_found, note
 from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.event import Event
@@ -77,7 +78,20 @@ class Jobs:
             retry=new.retry,
             bandwidth_limit_bytes=new.bandwidth_limit_bytes,
             owner=actor,
+            dependencies=new.dependencies,
+            unmet=new.unmet,
+            group=new.group,
+            not_before=new.not_before,
+            deadline=new.deadline,
+            max_run_s=new.max_run_s,
+            window=new.window,
+            executor=new.executor,
+            placement=dict(new.placement),
+            trace_parent=new.trace_parent,
         )
+        verdict = self._dispatcher.admission.judge(job)
+        if isinstance(verdict, Hold):
+            job = replace(job, state=JobState.WAITING, state_message=verdict.message, next_attempt_time=verdict.until)
 
         def add(tx: Tx) -> Job:
             if rows.exists(tx.conn, job.id):
@@ -166,7 +180,9 @@ class Jobs:
 
         def ask(tx: Tx) -> Job:
             job = load(tx, job_id, etag)
-            return job if job.state is JobState.PAUSED else change(tx, job, JobEvent.PAUSE, actor, f"paused by {actor}")
+            if job.state is JobState.PAUSED:
+                return job
+            return change(tx, job, JobEvent.PAUSE, actor, f"paused by {actor}", paused_by=actor)
 
         job = await self._change(job_id, ask, key, validate_only)
         if not validate_only:
@@ -174,7 +190,7 @@ class Jobs:
             runner = self._dispatcher.runner(job_id)
             if runner is not None:
                 runner.pause()
-                self._dispatcher.pump()
+                self._dispatcher.paused(job)
         return job
 
     async def resume(
@@ -186,13 +202,14 @@ class Jobs:
         def ask(tx: Tx) -> Job:
             job = load(tx, job_id, etag)
             event = JobEvent.REQUEUE if runner is None else JobEvent.RESUME
-            return change(tx, job, event, actor, f"resumed by {actor}", next_attempt_time=None)
+            return change(tx, job, event, actor, f"resumed by {actor}", next_attempt_time=None, paused_by="")
 
         job = await self._change(job_id, ask, key, validate_only)
         if validate_only:
             return job
         if job.state is JobState.RUNNING and runner is not None:
             runner.resume()
+            self._dispatcher.resumed(job)
         elif job.state is JobState.QUEUED:
             self._dispatcher.ready(job)
         return job

@@ -1,41 +1,175 @@
-"""The order in which queued jobs start: higher priority first, then the older one. Pure."""
+"""The order in which queued jobs start. Pure: the time is passed in.
+
+Jobs wait in **lanes**: those of one owner that the same limits count. Within a lane the order never changes, so it is a
+heap; between lanes the first of each are compared, and a lane whose limit is reached is passed over whole, so that a
+full limit costs the others nothing.
+
+The order: an operator's `rank` first; then the job's *virtual time*, which is its creation less AGEING_S for every
+point of priority. So a point is worth a minute of waiting, and whoever waits long enough is first: nothing starves.
+Each job of an owner that runs puts the owner's next one FAIR_S later, so that who submits ten thousand does not keep
+out who submits one.
+
+Not here: what keeps a job from being queued at all (gates), how limits are kept (limits).
+"""
 
 from __future__ import annotations
 
 import heapq
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
+from hypersdk_kernel.engine.limits import Count, LimitBook
 from hypersdk_kernel.model.job import Job
+from hypersdk_kernel.model.limit import Facts, Limit
+
+AGEING_S = 60.0
+"""Seconds of waiting that one point of priority is worth: 100 points are 100 minutes."""
+FAIR_S = 300.0
+"""Seconds by which each running job of an owner sets back the owner's next: five jobs ahead cost 25 points."""
+
+Order = tuple[int, float, float, str]
+"""(-rank, virtual time, create time, job id)."""
+
+
+@dataclass(slots=True)
+class _Lane:
+    owner: str
+    counts: tuple[Count, ...]
+    heap: list[Order] = field(default_factory=list)
+    live: dict[str, Order] = field(default_factory=dict)
+
+    def first(self) -> Order | None:
+        while self.heap:
+            order = self.heap[0]
+            if self.live.get(order[3]) == order:
+                return order
+            heapq.heappop(self.heap)  # removed, or moved to another place
+        return None
 
 
 class ReadyQueue:
-    """Jobs that wait for room. `push`, `remove` and `pop` cost O(log n); a removed entry is dropped when it
-    surfaces."""
+    """Jobs that wait for room. `push` and `remove` cost O(log n), `pop` O(lanes)."""
 
-    def __init__(self) -> None:
-        self._heap: list[tuple[int, float, str]] = []
-        self._waiting: dict[str, tuple[int, float, str]] = {}
+    def __init__(self, limits: LimitBook | None = None) -> None:
+        self.limits = limits or LimitBook()
+        self._lanes: dict[tuple[str, tuple[Count, ...]], _Lane] = {}
+        self._lane_of: dict[str, _Lane] = {}
+        self._facts: dict[str, Facts] = {}
+        self._running: Counter[str] = Counter()
+        self._started: dict[str, tuple[Facts, tuple[Count, ...]]] = {}
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._lane_of)
 
     def __contains__(self, job_id: object) -> bool:
-        return job_id in self._waiting
+        return job_id in self._lane_of
 
-    def push(self, job: Job) -> None:
+    def push(self, job: Job, facts: Facts | None = None) -> None:
         """Add, or put in its new place."""
-        key = (-job.priority, job.create_time, job.id)
-        if self._waiting.get(job.id) != key:
-            self._waiting[job.id] = key
-            heapq.heappush(self._heap, key)
+        facts = facts or Facts(job.task, job.owner, job.labels)
+        self._place(job.id, (-job.rank, job.create_time - job.priority * AGEING_S, job.create_time, job.id), facts)
 
     def remove(self, job_id: str) -> None:
-        self._waiting.pop(job_id, None)
+        lane = self._lane_of.pop(job_id, None)
+        self._facts.pop(job_id, None)
+        if lane is not None:
+            del lane.live[job_id]
+            if not lane.live:
+                del self._lanes[lane.owner, lane.counts]
 
-    def pop(self) -> str | None:
-        """The id of the job that is next, or None."""
-        while self._heap:
-            key = heapq.heappop(self._heap)
-            if self._waiting.get(key[2]) == key:
-                del self._waiting[key[2]]
-                return key[2]
-        return None
+    def pop(self, now: float = 0.0) -> str | None:
+        """The id of the job that is next and may start at `now`, or None. It counts as running until `ended`."""
+        best: tuple[Order, _Lane] | None = None
+        for lane in self._lanes.values():
+            order = lane.first()
+            if order is None:
+                continue
+            effective = (order[0], order[1] + FAIR_S * self._running[lane.owner], order[2], order[3])
+            if (best is None or effective < best[0]) and self.limits.blocking(lane.counts, now) is None:
+                best = effective, lane
+        if best is None:
+            return None
+        job_id = best[0][3]
+        facts = self._facts[job_id]
+        self.remove(job_id)
+        self.started(job_id, facts, now)
+        return job_id
+
+    def started(self, job_id: str, facts: Facts, now: float) -> None:
+        """`job_id` runs: by `pop`, or since before the kernel did, or again after a pause."""
+        if job_id not in self._started:
+            counts = self.limits.counts_of(facts)
+            self._started[job_id] = facts, counts
+            self._running[facts.owner] += 1
+            self.limits.count(counts, 1)
+            self.limits.note_start(counts, now)
+
+    def ended(self, job_id: str) -> None:
+        """`job_id` does not run any more, or not now: what it took is free."""
+        held = self._started.pop(job_id, None)
+        if held is not None:
+            facts, counts = held
+            self._running[facts.owner] -= 1
+            if not self._running[facts.owner]:
+                del self._running[facts.owner]
+            self.limits.count(counts, -1)
+
+    def running_facts(self) -> dict[str, Facts]:
+        """What runs, by job id."""
+        return {job_id: facts for job_id, (facts, _) in self._started.items()}
+
+    def relimit(self, limits: Iterable[Limit]) -> None:
+        """Other limits from now on: count what runs and sort what waits anew."""
+        for _, counts in self._started.values():
+            self.limits.count(counts, -1)
+        self.limits.replace(limits)
+        for job_id, (facts, _) in self._started.items():
+            counts = self.limits.counts_of(facts)
+            self._started[job_id] = facts, counts
+            self.limits.count(counts, 1)
+        waiting = {job_id: (lane.live[job_id], self._facts[job_id]) for job_id, lane in self._lane_of.items()}
+        self._lanes.clear()
+        self._lane_of.clear()
+        for job_id, (order, facts) in waiting.items():
+            self._place(job_id, order, facts)
+
+    def standing(self, job_id: str, now: float) -> tuple[int, str, float | None] | None:
+        """Where a queued job stands: how many are before it, which limit (in words) its lane waits for or "", and when
+        that may end, if time alone ends it. None when it is not queued. O(n): for people, not for the scheduler."""
+        lane = self._lane_of.get(job_id)
+        if lane is None:
+            return None
+        blocked = self.limits.blocking(lane.counts, now)
+        mine = self._effective(job_id)
+        before = sum(order < mine for order in self.orders())
+        return before, blocked.message if blocked else "", blocked.until if blocked else None
+
+    def orders(self) -> list[Order]:
+        """Every queued job's place, unsorted, fairness applied."""
+        return [self._effective(job_id) for job_id in self._lane_of]
+
+    def next_release(self, now: float) -> float | None:
+        """When, by time alone, a lane that a rate limit blocks may go on."""
+        blocked = (self.limits.blocking(lane.counts, now) for lane in self._lanes.values())
+        return min((b.until for b in blocked if b is not None and b.until is not None), default=None)
+
+    def _effective(self, job_id: str) -> Order:
+        lane = self._lane_of[job_id]
+        rank, virtual, created, _ = lane.live[job_id]
+        return rank, virtual + FAIR_S * self._running[lane.owner], created, job_id
+
+    def _place(self, job_id: str, order: Order, facts: Facts) -> None:
+        counts = self.limits.counts_of(facts)
+        held = self._lane_of.get(job_id)
+        if held is not None and (held.live[job_id], held.owner, held.counts) == (order, facts.owner, counts):
+            return
+        self.remove(job_id)
+        key = facts.owner, counts
+        lane = self._lanes.get(key)
+        if lane is None:
+            lane = self._lanes[key] = _Lane(facts.owner, counts)
+        lane.live[job_id] = order
+        heapq.heappush(lane.heap, order)
+        self._lane_of[job_id] = lane
+        self._facts[job_id] = facts

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -29,10 +29,11 @@ class Components(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a spec names: ids of connections and of formats, each with the field that names it."""
+    """What a spec names: ids of connections, formats and repositories, each with the field that names it."""
 
     connections: Mapping[str, str]
     formats: Mapping[str, str]
+    repositories: Mapping[str, str] = field(default_factory=dict)
 
 
 _MAX_VIOLATIONS = 20
@@ -67,12 +68,15 @@ def needs(schema: Mapping[str, Any], spec: Mapping[str, Any]) -> Needs:
     """Raises InvalidArgument for a value that is no name of its kind."""
     connections: dict[str, str] = {}
     formats: dict[str, str] = {}
-    for field, resource, value in _marked(schema, spec, "job.spec"):
+    repositories: dict[str, str] = {}
+    for path, resource, value in _marked(schema, spec, "job.spec"):
         if resource in {"connection", "machine"}:
-            connections.setdefault(connection_of(value, field), field)
+            connections.setdefault(connection_of(value, path), path)
         elif resource == "format":
-            formats.setdefault(value, field)
-    return Needs(connections, formats)
+            formats.setdefault(value, path)
+        elif resource == "repository":
+            repositories.setdefault(value.split("/")[1] if value.startswith("repositories/") else value, path)
+    return Needs(connections, formats, repositories)
 
 
 def _marked(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[tuple[str, str, str]]:
@@ -97,12 +101,12 @@ def choose(
     chosen = {task.name: task}
     for name in connection_components:
         chosen.setdefault(name, registry.component(name))
-    for name, field in formats.items():
+    for name, path in formats.items():
         try:
             found = registry.component(f"format/{name}")
         except NotFound as exc:
             raise InvalidArgument(
-                exc.message, reason="FORMAT_UNKNOWN", violations=(FieldViolation(field, exc.message),)
+                exc.message, reason="FORMAT_UNKNOWN", violations=(FieldViolation(path, exc.message),)
             ) from exc
         chosen.setdefault(found.name, found)
     for component in list(chosen.values()):

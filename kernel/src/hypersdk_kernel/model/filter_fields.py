@@ -5,6 +5,7 @@ Not here: the grammar (filter.py), and which fields a resource has.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import enum
 import math
@@ -20,13 +21,15 @@ if TYPE_CHECKING:
 
 
 class Kind(enum.Enum):
-    """What a field holds. TIME is seconds since the epoch in the row, RFC 3339 in the filter."""
+    """What a field holds. TIME is seconds since the epoch in the row, RFC 3339 in the filter. JSON is an object whose
+    parts are compared by what they are: numbers as numbers, `true` and `false` as such. It has no SQL."""
 
     TEXT = "text"
     NUMBER = "number"
     TIME = "time"
     ENUM = "enum"
     MAP = "map"
+    JSON = "json"
 
 
 class Test(enum.StrEnum):
@@ -73,6 +76,8 @@ class Field:
 
     def predicate(self, comparison: Comparison) -> Callable[[Any], bool]:
         """Raises InvalidArgument (FILTER_INVALID) when the value is not of this field's kind."""
+        if self.kind is Kind.JSON:
+            return _json_predicate(self.get, comparison)
         key, value = self._operand(comparison)
         get, test = self.get, comparison.test
         if key is not None:
@@ -81,6 +86,7 @@ class Field:
             return lambda row: get(row) is not None
         if isinstance(value, _Prefix):
             prefix = value.text
+
             def starts(row: Any) -> bool:
                 found = get(row)
                 return found is not None and bool(found.startswith(prefix))
@@ -99,6 +105,8 @@ class Field:
         """As `predicate`. Never NULL, so that NOT means what it says."""
         from sqlalchemy import and_, func, or_
 
+        if self.kind is Kind.JSON:
+            raise invalid(f"{comparison.path[0]} cannot be searched by", comparison.position)
         key, value = self._operand(comparison)
         column = self.column(key) if key is not None else self.column
         test = comparison.test
@@ -163,6 +171,38 @@ class _Prefix:
 
 def _getter(get: Callable[[Any], Any], key: str) -> Callable[[Any], Any]:
     return lambda row: (get(row) or {}).get(key)
+
+
+def _json_predicate(get: Callable[[Any], Any], comparison: Comparison) -> Callable[[Any], bool]:
+    keys, test, value = comparison.path[1:], comparison.test, comparison.value
+    there_only = test is Test.HAS and value == "*" and not comparison.quoted
+
+    def matches(row: Any) -> bool:
+        found = get(row)
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        if there_only or found is None:
+            return found is not None if there_only else test is Test.NE
+        wanted = _like(found, value)
+        if test is Test.HAS:
+            return value in found if isinstance(found, dict | list | str) else found == wanted
+        if test in {Test.EQ, Test.NE}:
+            return (found == wanted) is (test is Test.EQ)
+        ordered = isinstance(found, int | float | str) and not isinstance(found, bool)
+        return ordered and isinstance(wanted, str) is isinstance(found, str) and bool(_ORDER[test](found, wanted))
+
+    return matches
+
+
+def _like(found: Any, value: str) -> Any:
+    """`value` as what `found` is: bool, number or text; as text where it is not one of those."""
+    if isinstance(found, bool):
+        return {"true": True, "false": False}.get(value.lower(), value)
+    if isinstance(found, int | float):
+        for kind in (int, float):
+            with contextlib.suppress(ValueError):
+                return kind(value)
+    return value
 
 
 def _text(comparison: Comparison) -> str | _Prefix:

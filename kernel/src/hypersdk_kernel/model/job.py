@@ -14,6 +14,7 @@ from typing import Any
 
 from hypersdk.errors import FailedPrecondition
 
+from hypersdk_kernel.model.dependency import Dependency, Unmet
 from hypersdk_kernel.model.retry import RetryPolicy
 
 
@@ -53,11 +54,11 @@ _E = JobEvent
 
 TRANSITIONS: dict[tuple[JobState, JobEvent], JobState] = {
     (_Q, _E.HOLD): _W, (_Q, _E.DISPATCH): _R, (_Q, _E.PAUSE): _P, (_Q, _E.CANCEL): _C, (_Q, _E.FAIL): _F,
-    (_W, _E.RELEASE): _Q, (_W, _E.PAUSE): _P, (_W, _E.CANCEL): _C, (_W, _E.FAIL): _F,
+    (_W, _E.RELEASE): _Q, (_W, _E.HOLD): _W, (_W, _E.PAUSE): _P, (_W, _E.CANCEL): _C, (_W, _E.FAIL): _F,
     (_R, _E.PAUSE): _P, (_R, _E.SUCCEED): _S, (_R, _E.FAIL): _F, (_R, _E.FAIL_RETRYABLE): _Y, (_R, _E.CANCEL): _C,
     (_P, _E.RESUME): _R, (_P, _E.REQUEUE): _Q, (_P, _E.SUCCEED): _S, (_P, _E.FAIL): _F,
     (_P, _E.CANCEL): _C,
-    (_Y, _E.REQUEUE): _Q, (_Y, _E.PAUSE): _P, (_Y, _E.CANCEL): _C,
+    (_Y, _E.REQUEUE): _Q, (_Y, _E.PAUSE): _P, (_Y, _E.CANCEL): _C, (_Y, _E.FAIL): _F,
     (_F, _E.RETRY): _Q, (_C, _E.RETRY): _Q,
 }  # fmt: skip
 
@@ -106,8 +107,22 @@ class Pin:
 @dataclass(frozen=True, slots=True)
 class Job:
     """One run of a task. Times are seconds since the epoch. `error` is a HyperError's `to_json`. `revision` is that
-    of the
-    last event about it and serves as etag."""
+    of the last event about it and serves as etag.
+
+    dependencies   it waits for all of them; `unmet` says what becomes of it when one cannot come true any more
+    group          the id of the job group it was submitted with
+    not_before     no attempt starts earlier
+    deadline       by then it has ended, or it fails (DEADLINE_PASSED)
+    max_run_s      an attempt that runs longer fails (RUN_TIME_EXCEEDED); 0: no limit
+    window         id of the window in which it may run; empty: at any time
+    rank           before others whatever their priority: an operator's reordering; 0 is where it came
+    executor       where its runner is placed: `local`, or an executor component's id
+    placement      labels that the place must have
+    trace_parent   W3C trace context of the call that made it
+    stop           why the kernel had its attempt stopped, and what follows: {"then": fail | cancel | wait, "error": …}
+    paused_by      who paused it: an actor, or `window`
+    attempt_start  when its last attempt started
+    """
 
     id: str
     uid: str
@@ -133,6 +148,20 @@ class Job:
     pins: tuple[Pin, ...] = ()
     revision: int = 0
     owner: str = ""
+    dependencies: tuple[Dependency, ...] = ()
+    unmet: Unmet = Unmet.CANCEL
+    group: str = ""
+    not_before: float | None = None
+    deadline: float | None = None
+    max_run_s: float = 0.0
+    window: str = ""
+    rank: int = 0
+    executor: str = "local"
+    placement: Mapping[str, str] = field(default_factory=dict)
+    trace_parent: str = ""
+    stop: Mapping[str, Any] | None = None
+    paused_by: str = ""
+    attempt_start: float | None = None
 
     @property
     def name(self) -> str:
@@ -159,6 +188,16 @@ class NewJob:
     priority: int = 50
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     bandwidth_limit_bytes: int = 0
+    dependencies: tuple[Dependency, ...] = ()
+    unmet: Unmet = Unmet.CANCEL
+    group: str = ""
+    not_before: float | None = None
+    deadline: float | None = None
+    max_run_s: float = 0.0
+    window: str = ""
+    executor: str = "local"
+    placement: Mapping[str, str] = field(default_factory=dict)
+    trace_parent: str = ""
 
 
 class AttemptState(enum.StrEnum):

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from hypersdk_kernel.model.connection import Connection
+from hypersdk_kernel.model.dependency import Dependency, Need, Unmet
 from hypersdk_kernel.model.job import Attempt, AttemptState, Job, JobState, Pin, Progress
-from hypersdk_kernel.model.retry import RetryPolicy
+from hypersdk_kernel.model.retry import Backoff, RetryPolicy
 
 
 def dumps(value: Any) -> str:
@@ -25,14 +26,19 @@ def job_to_json(job: Job) -> dict[str, Any]:
     out["retry"] = dataclasses.asdict(job.retry)
     out["progress"] = None if job.progress is None else dataclasses.asdict(job.progress)
     out["pins"] = [dataclasses.asdict(pin) for pin in job.pins]
-    out["labels"], out["spec"] = dict(job.labels), dict(job.spec)
+    out["labels"], out["spec"], out["placement"] = dict(job.labels), dict(job.spec), dict(job.placement)
+    out["dependencies"] = [dataclasses.asdict(dependency) for dependency in job.dependencies]
     return out
 
 
 def job_from_json(data: Mapping[str, Any]) -> Job:
     values = _known(Job, data)
     values["state"] = JobState(data["state"])
-    values["retry"] = RetryPolicy(**_known(RetryPolicy, data.get("retry") or {}))
+    values["retry"] = _retry(data.get("retry") or {})
+    values["dependencies"] = tuple(
+        Dependency(d["job_id"], Need(d["need"]), d.get("condition", "")) for d in data.get("dependencies") or ()
+    )
+    values["unmet"] = Unmet(data.get("unmet") or Unmet.CANCEL)
     values["progress"] = _progress(data.get("progress"))
     values["pins"] = tuple(
         Pin(**{**_known(Pin, pin), "components": tuple(pin["components"])}) for pin in data.get("pins") or ()
@@ -69,6 +75,13 @@ def _known(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _FIELDS: dict[type, frozenset[str]] = {}
+
+
+def _retry(data: Mapping[str, Any]) -> RetryPolicy:
+    values = _known(RetryPolicy, data)
+    values["strategy"] = Backoff(values.get("strategy") or Backoff.EXPONENTIAL)
+    values["only"], values["never"] = tuple(values.get("only") or ()), tuple(values.get("never") or ())
+    return RetryPolicy(**values)
 
 
 def _progress(data: Mapping[str, Any] | None) -> Progress | None:

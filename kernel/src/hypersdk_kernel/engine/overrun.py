@@ -1,0 +1,108 @@
+"""Overrun: what runs longer than it may is stopped: past its deadline, past its run time, out of its window.
+
+Not here: how a runner is stopped and what that makes of the job (dispatcher, ending).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from hypersdk.errors import HyperError
+
+from hypersdk_kernel.engine.alarms import Alarms
+from hypersdk_kernel.engine.timegate import deadline_passed, run_time_exceeded
+from hypersdk_kernel.engine.transitions import load, note
+from hypersdk_kernel.model.clock import Clock
+from hypersdk_kernel.model.job import Job, JobState
+from hypersdk_kernel.store.engine import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why an attempt is stopped, and what becomes of the job then: it fails, is cancelled, or waits and goes on from
+    its checkpoint later; `pause` leaves the runner where it stands."""
+
+    then: Literal["fail", "cancel", "wait", "pause"]
+    error: HyperError
+
+
+class Closing(Protocol):
+    """Who knows of another end: a window."""
+
+    def closing(self, job: Job, now: float) -> tuple[float, Stop] | None:
+        """When `job`, which runs, is to be stopped, and how."""
+        ...
+
+
+class Overrun:
+    """Its life: `watch` each attempt that runs, `forget` it at its end; `close`. `stop` is called when it is time."""
+
+    def __init__(self, clock: Clock, stop: Callable[[str, Stop], None]) -> None:
+        self.closings: list[Closing] = []
+        self._clock = clock
+        self._stop = stop
+        self._alarms = Alarms(clock, self._ring)
+        self._jobs: dict[str, Job] = {}
+
+    def watch(self, job: Job) -> None:
+        """`job` is RUNNING. Again, when something about its end has changed."""
+        self._jobs[job.id] = job
+        found = self._end(job)
+        if found is None:
+            self._alarms.clear(job.id)
+        else:
+            self._alarms.set(job.id, found[0])
+
+    def again(self) -> None:
+        """Windows have changed: reckon anew when each is to stop."""
+        for job in list(self._jobs.values()):
+            self.watch(job)
+
+    def forget(self, job_id: str) -> None:
+        self._alarms.clear(job_id)
+        self._jobs.pop(job_id, None)
+
+    def ring_due(self) -> None:
+        """For tests with a clock of their own."""
+        self._alarms.ring_due()
+
+    def close(self) -> None:
+        self._alarms.close()
+
+    def _end(self, job: Job) -> tuple[float, Stop] | None:
+        ends: list[tuple[float, Stop]] = []
+        if job.deadline is not None:
+            ends.append((job.deadline, Stop("fail", deadline_passed(job))))
+        if job.state is JobState.PAUSED:
+            return ends[0] if ends else None
+        if job.max_run_s and job.attempt_start is not None:
+            ends.append((job.attempt_start + job.max_run_s, Stop("fail", run_time_exceeded(job))))
+        now = self._clock.now()
+        ends += [end for closing in self.closings if (end := closing.closing(job, now)) is not None]
+        return min(ends, key=lambda end: end[0], default=None)
+
+    def _ring(self, job_id: str) -> None:
+        job = self._jobs.get(job_id)
+        found = None if job is None else self._end(job)
+        if job is None or found is None:
+            return
+        if found[0] > self._clock.now():
+            self._alarms.set(job_id, found[0])
+            return
+        self._stop(job_id, found[1])
+
+
+def note_stop(tx: Tx, job_id: str, stop: Stop) -> Job:
+    """Write that the attempt is to be stopped, and why. A job that has ended or is being cancelled stays as it is."""
+    job = load(tx, job_id)
+    if job.state not in {JobState.RUNNING, JobState.PAUSED} or job.cancel_requested or job.stop is not None:
+        return job
+    return note(
+        tx,
+        replace(job, state_message=stop.error.message),
+        "job.stop_requested",
+        "kernel",
+        stop={"then": stop.then, "error": stop.error.to_json()},
+    )
