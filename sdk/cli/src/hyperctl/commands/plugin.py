@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from hypersdk.errors import Unavailable
 
+from hyperctl.commands import plugin_new
 from hyperctl.commands.common import DryRunOption, OutputOption, complete_plugin, full_name, mode_of
 from hyperctl.messages import enum_name
 from hyperctl.output import Column, Mode, show_list, show_one, show_streamed, show_value
@@ -211,3 +212,6 @@ def collect_garbage(context: typer.Context, dry_run: DryRunOption = False, outpu
     """Remove generations that are neither active nor previous, nor pinned by a job, nor still untried."""
     session = Session.of(context)
     show_value({"removed": [*session.client.plugins.collect_garbage(validate_only=dry_run)]}, mode_of(session, output))
+
+
+plugin_new.register(app)

@@ -5,6 +5,8 @@
     notifier_contract   NotifierContract   what every `hypersdk.notifier` must keep
     format_contract     ImageFormatContract  what every `hypersdk.format` must keep
     readonly_contract   ReadOnlyFormatContract  the same of a format that is read and not written
+    extent_law          ExtentLawContract  full + increments = source, of every provider with change tracking
+    task_contract       TaskContract       what every `hypersdk.task` must keep
     manifest_contract   ManifestContract   does the manifest say the truth
     storage             MemoryStorage: a storage that forgets, with faults on demand
     blocks              PatternSource, FaultySource, MemorySink
@@ -29,6 +31,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "ExtentLawContract": "extent_law",
     "FaultySource": "blocks",
     "ImageFormatContract": "format_contract",
     "Killed": "task_context",
@@ -42,6 +45,7 @@ _HOMES = {
     "ReadOnlyFormatContract": "readonly_contract",
     "Receiver": "notifier_contract",
     "StorageContract": "storage_contract",
+    "TaskContract": "task_contract",
 }
 
 
