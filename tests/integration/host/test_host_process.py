@@ -84,7 +84,7 @@ def test_initialize_tells_what_is_served(host, tmp_path):
     answer = host.initialize(tmp_path / "plugins", task_t="host_task:T", storage_s="host_storage:S")
     assert answer == {
         "protocol": 1,
-        "api_version": "1.0",
+        "api_version": "1.1",
         "components": ["storage/s", "task/t"],
         "pid": host.process.pid,
     }

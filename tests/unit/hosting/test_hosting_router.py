@@ -6,6 +6,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from hosting_fakes import make_component, make_plugin
 from hypersdk.api.formats.v1 import formats_pb2
 from hypersdk.api.inventory.v1 import inventory_pb2
+from hypersdk.api.pricing.v1 import pricing_pb2
 from hypersdk.api.storage.v1 import storage_pb2
 from hypersdk.errors import FailedPrecondition, HyperError, Internal, InvalidArgument, NotFound, Unavailable
 from hypersdk_kernel.hosting.registry import Registry
@@ -21,6 +22,8 @@ COMPONENTS = [
     make_component("storage/disk", plugin="disk"),
     make_component("format/vhd", plugin="vhd", aliases=("vpc",)),
     make_component("format/raw", plugin="raw"),
+    make_component("pricing/dear", plugin="dear"),
+    make_component("pricing/cheap", plugin="cheap"),
 ]
 CONNECTIONS = {
     "connections/lab": "provider/dir", "connections/lab2": "provider/dir",
@@ -74,7 +77,13 @@ def test_routes_are_read_from_the_annotations_of_every_domain_service():
         "GetObject": ("storage", Target.CONNECTION, "name", True, ""),
         "DeleteObject": ("storage", Target.CONNECTION, "name", True, ""),
         "GetUsage": ("storage", Target.CONNECTION, "name", True, ""),
+        "ListPriceTables": ("pricing", Target.ALL, "", False, "price_tables"),
+        "GetPriceTable": ("pricing", Target.COMPONENT, "name", False, ""),
+        "ListPrices": ("pricing", Target.COMPONENT, "parent", False, "prices"),
+        "Estimate": ("pricing", Target.COMPONENT, "name", False, ""),
+        "Compare": ("pricing", Target.ALL, "", False, "prices"),
     }
+    assert ROUTES["Estimate"].collection == "prices"
     assert ROUTES["GetMachine"].path == "/hypersdk.api.inventory.v1.InventoryService/GetMachine"
 
 
@@ -209,6 +218,12 @@ async def test_a_list_without_a_parent_asks_every_component_of_the_kind(router, 
     page = await router.call(ROUTES["ListFormats"], formats_pb2.ListFormatsRequest(), 5)
     assert [f.name for f in page.formats] == ["formats/raw", "formats/vhd"]
     assert {a[3]["page_size"] for a in hosts.asked} == {50}
+
+
+async def test_the_wildcard_asks_every_component_by_its_own_name_when_the_answer_is_a_list(router, hosts):
+    hosts.answer = lambda component, request: {"prices": [{"table": request["parent"]}]}
+    page = await router.call(ROUTES["ListPrices"], pricing_pb2.ListPricesRequest(parent="prices/-"), 5)
+    assert [price.table for price in page.prices] == ["prices/cheap", "prices/dear"]
 
 
 def test_a_service_without_our_annotation_is_not_routed_and_a_wrong_one_is_refused():

@@ -58,17 +58,18 @@ class Router:
         (COMPONENT_UNKNOWN, and what `resolve` raises); FailedPrecondition (CONNECTION_KIND_MISMATCH); Internal
         (PLUGIN_RESULT_INVALID)."""
         if route.target is Target.ALL:
-            names = {f"{route.collection}/{c.manifest.id}": c.name for c in self._registry.components(route.kind)}
-            return await self._list(route, request, list(names), self._ask_components(route, request, names), timeout_s)
+            return await self._all_components(route, request, timeout_s)
         resource_id = route.id_in(request)
         if resource_id == WILDCARD:
-            if not route.items_field or route.target is not Target.CONNECTION:
+            if not route.items_field:
                 rule = f"must name one resource: {route.method} does not take the wildcard '-'"
                 raise InvalidArgument(
                     f"{route.name_field} {rule}",
                     reason="WILDCARD_UNSUPPORTED",
                     violations=(FieldViolation(route.name_field, rule),),
                 )
+            if route.target is Target.COMPONENT:
+                return await self._all_components(route, request, timeout_s)
             sources = await self._connections(route.kind)
             return await self._list(route, request, sources, self._ask_connections(route, request), timeout_s)
         data = json_format.MessageToDict(request, preserving_proto_field_name=True)
@@ -80,6 +81,10 @@ class Router:
             return await self._one(route, component, None, data, timeout_s)
         connection, component = await self._connection(route, f"{route.collection}/{resource_id}")
         return await self._one(route, component, connection, data, timeout_s)
+
+    async def _all_components(self, route: Route, request: Message, timeout_s: float) -> Message:
+        names = {f"{route.collection}/{c.manifest.id}": c.name for c in self._registry.components(route.kind)}
+        return await self._list(route, request, list(names), self._ask_components(route, request, names), timeout_s)
 
     async def _connection(self, route: Route, name: str) -> tuple[ResolvedConnection, ActiveComponent]:
         check_id(name.partition("/")[2], route.name_field)
@@ -136,7 +141,8 @@ class Router:
         base = json_format.MessageToDict(request, preserving_proto_field_name=True)
 
         async def ask(source: str, token: str, page_size: int, timeout_s: float) -> SourcePage:
-            data = base | {"page_size": page_size, "page_token": token}
+            named = {route.name_field: source} if route.name_field else {}
+            data = base | named | {"page_size": page_size, "page_token": token}
             component = self._registry.component(names[source])  # now, for a list outlives a swap
             return _page_of(route, await self._one(route, component, None, data, timeout_s))
 

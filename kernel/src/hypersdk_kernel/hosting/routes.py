@@ -2,7 +2,7 @@
 
 A service with the option `hypersdk.api.routing.v1.kind` is implemented by plugins of that kind. `google.api.routing`
 of each method names the field that says which plugin: `{connection=connections/*}` or `{<kind>=<kind>s/*}`, perhaps
-with `/**` behind.
+with `/**` behind. The option `collection` names another word than `<kind>s`.
 
 Not here: calling anything (router).
 """
@@ -40,6 +40,7 @@ class Target(enum.Enum):
 class Route:
     """One method of a domain service.
 
+    components   the collection in names of components of the kind: `formats`
     name_field   field of the request that names the resource; empty for Target.ALL
     deeper       the name may go on behind the part that routes
     items_field  repeated field of the response that a fan-out merges; empty when it cannot be fanned out
@@ -48,6 +49,7 @@ class Route:
     service: str
     method: str
     kind: str
+    components: str
     target: Target
     request_class: type[Message] = field(repr=False)
     response_class: type[Message] = field(repr=False)
@@ -62,7 +64,7 @@ class Route:
 
     @property
     def collection(self) -> str:
-        return "connections" if self.target is Target.CONNECTION else f"{self.kind}s"
+        return "connections" if self.target is Target.CONNECTION else self.components
 
     def id_in(self, request: Message) -> str:
         """The id of the connection or component that a request names; `-` is the wildcard. Raises InvalidArgument
@@ -95,24 +97,26 @@ def routes_of(files: Iterable[FileDescriptor]) -> list[Route]:
     routes: list[Route] = []
     for file in files:
         for service in file.services_by_name.values():
-            kind = service.GetOptions().Extensions[hypersdk_routing_pb2.kind]
+            options = service.GetOptions()
+            kind = options.Extensions[hypersdk_routing_pb2.kind]
             if kind:
-                routes.extend(_route(method, kind) for method in service.methods)
+                components = options.Extensions[hypersdk_routing_pb2.collection] or f"{kind}s"
+                routes.extend(_route(method, kind, components) for method in service.methods)
     return sorted(routes, key=lambda r: r.path)
 
 
-def _route(method: MethodDescriptor, kind: str) -> Route:
+def _route(method: MethodDescriptor, kind: str, components: str) -> Route:
     name_field, deeper, target = "", False, Target.ALL
     parameters = method.GetOptions().Extensions[routing_pb2.routing].routing_parameters
     if parameters:
         name_field = parameters[0].field
         match = _TEMPLATE.fullmatch(parameters[0].path_template)
-        targets = {"connections": Target.CONNECTION, f"{kind}s": Target.COMPONENT}
+        targets = {"connections": Target.CONNECTION, components: Target.COMPONENT}
         known = name_field in method.input_type.fields_by_name
         if len(parameters) != 1 or match is None or match[1] not in targets or not known:
             raise Internal(
                 f"{method.full_name}: google.api.routing must be one field with {{connection=connections/*}} or "
-                f"{{{kind}={kind}s/*}}, or either with /** behind",
+                f"{{{kind}={components}/*}}, or either with /** behind",
                 reason="ROUTING_ANNOTATION_INVALID",
             )
         target, deeper = targets[match[1]], match[2] is not None
@@ -126,6 +130,7 @@ def _route(method: MethodDescriptor, kind: str) -> Route:
         service=method.containing_service.full_name,
         method=method.name,
         kind=kind,
+        components=components,
         target=target,
         request_class=GetMessageClass(method.input_type),
         response_class=GetMessageClass(method.output_type),

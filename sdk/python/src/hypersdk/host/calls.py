@@ -3,6 +3,7 @@ typed error."""
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,20 +17,23 @@ from hypersdk.errors import (
     from_exception,
     from_json,
 )
-from hypersdk.host import image_format, notifier, provider, storage, task
 from hypersdk.host.instances import Instances
 from hypersdk.host.request import Call
 from hypersdk.plugin.loading import load
 from hypersdk.wire.redact import Redactor
 from hypersdk.wire.rpc import Request
 
-ADAPTERS: Mapping[str, Mapping[str, Callable[[Any, Call], dict[str, Any]]]] = {
-    "provider": provider.METHODS,
-    "format": image_format.METHODS,
-    "storage": storage.METHODS,
-    "task": task.METHODS,
-    "notifier": notifier.METHODS,
+ADAPTERS: Mapping[str, str] = {
+    "provider": "provider",
+    "format": "image_format",
+    "storage": "storage",
+    "task": "task",
+    "notifier": "notifier",
+    "pricing": "pricing",
 }
+"""kind → the module of hypersdk.host that has its METHODS; a host imports those of its own components."""
+
+Adapter = Mapping[str, Callable[[Any, Call], dict[str, Any]]]
 
 Log = Callable[[str, str, dict[str, Any]], None]
 
@@ -46,6 +50,7 @@ class Calls:
     ) -> None:
         """Imports the plugin: raises what `loading.load` raises."""
         self._classes = {component: load(component, entry) for component, entry in components.items()}
+        self._adapters = {component: _adapter(component.partition("/")[0]) for component in components}
         self._manifest = manifest
         self._instances = Instances()
         self._log = log
@@ -74,7 +79,7 @@ class Calls:
             raise InvalidArgument(
                 f"this host serves {', '.join(self._classes)}, not {component}", reason="COMPONENT_UNKNOWN"
             )
-        adapter = ADAPTERS[component.partition("/")[0]].get(method)
+        adapter = self._adapters[component].get(method)
         if adapter is None:
             raise Unsupported(f"{component} has no method {method!r}", reason="METHOD_UNKNOWN")
         connection = params.get("connection")
@@ -109,3 +114,8 @@ class Calls:
 
     def close(self) -> None:
         self._instances.close()
+
+
+def _adapter(kind: str) -> Adapter:
+    methods: Adapter = importlib.import_module(f"hypersdk.host.{ADAPTERS[kind]}").METHODS
+    return methods

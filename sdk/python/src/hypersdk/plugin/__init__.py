@@ -11,6 +11,7 @@ same package, lies `manifest.json`, which the kernel reads without importing any
     storage     Storage           a place for objects, opened for one connection
     task        Task              a job type
     notifier    Notifier          a way to tell somebody of events, opened for one connection
+    pricing     PriceTable        the prices of a storage
 
 Methods marked (C) are called in the control host, (R) in a runner, (CR) in both.
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from hypersdk.plugin.image_format import CheckReport, ImageFormat
     from hypersdk.plugin.manifest import API_VERSION, ComponentManifest, Manifest, MethodPolicy
     from hypersdk.plugin.notifier import Notification, Notifier, Receipt
+    from hypersdk.plugin.pricerows import read_rows
+    from hypersdk.plugin.pricing import PriceRow, PriceTable, Quote, QuoteLine, QuoteRequest, StorageClass
     from hypersdk.plugin.provider import ChangeSet, DiskSpec, Health, Machine, MachineDisk, Nic, Page, Provider
     from hypersdk.plugin.storage import ObjectInfo, ObjectWriter, Storage
     from hypersdk.plugin.task import Progress, Task, TaskContext
@@ -33,6 +36,8 @@ _HOMES = {
     "image_format": ("CheckReport", "ImageFormat"),
     "manifest": ("API_VERSION", "ComponentManifest", "Manifest", "MethodPolicy"),
     "notifier": ("Notification", "Notifier", "Receipt"),
+    "pricerows": ("read_rows",),
+    "pricing": ("PriceRow", "PriceTable", "Quote", "QuoteLine", "QuoteRequest", "StorageClass"),
     "provider": ("ChangeSet", "DiskSpec", "Health", "Machine", "MachineDisk", "Nic", "Page", "Provider"),
     "storage": ("ObjectInfo", "ObjectWriter", "Storage"),
     "task": ("Progress", "Task", "TaskContext"),
@@ -41,8 +46,9 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "API_VERSION", "ChangeSet", "CheckReport", "ComponentManifest", "DiskSpec", "Health", "ImageFormat", "Machine",
-    "MachineDisk", "Manifest", "MethodPolicy", "Nic", "Notification", "Notifier", "ObjectInfo", "ObjectWriter", "Page",
-    "Progress", "Provider", "Receipt", "Storage", "Task", "TaskContext",
+    "MachineDisk", "Manifest", "MethodPolicy", "Nic", "Notification", "Notifier", "ObjectInfo", "ObjectWriter",
+    "Page", "PriceRow", "PriceTable", "Progress", "Provider", "Quote", "QuoteLine", "QuoteRequest", "Receipt",
+    "Storage", "StorageClass", "Task", "TaskContext", "read_rows",
 ]  # fmt: skip
 
 

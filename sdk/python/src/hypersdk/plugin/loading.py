@@ -12,19 +12,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from hypersdk.errors import FailedPrecondition, HyperError, Unsupported
-from hypersdk.plugin.image_format import ImageFormat
-from hypersdk.plugin.notifier import Notifier
-from hypersdk.plugin.provider import Provider
-from hypersdk.plugin.storage import Storage
-from hypersdk.plugin.task import Task
 
-CONTRACTS: dict[str, type] = {
-    "provider": Provider,
-    "format": ImageFormat,
-    "storage": Storage,
-    "task": Task,
-    "notifier": Notifier,
+CONTRACTS: dict[str, str] = {
+    "provider": "provider:Provider",
+    "format": "image_format:ImageFormat",
+    "storage": "storage:Storage",
+    "task": "task:Task",
+    "notifier": "notifier:Notifier",
+    "pricing": "pricing:PriceTable",
 }
+"""kind → module of hypersdk.plugin and class; a host imports those of its own components only."""
+
+
+def contract_of(kind: str) -> type[Any] | None:
+    """The contract of a kind, None when this SDK has none."""
+    module, _, name = CONTRACTS.get(kind, "").partition(":")
+    if not module:
+        return None
+    contract: type[Any] = getattr(importlib.import_module(f"hypersdk.plugin.{module}"), name)
+    return contract
 
 
 def extend_search_path(paths: Sequence[str]) -> None:
@@ -39,7 +45,7 @@ def load(component: str, entry: str) -> type[Any]:
     Raises Unsupported (COMPONENT_KIND_UNSUPPORTED), FailedPrecondition: PLUGIN_IMPORT_FAILED when the
     module raises (anything, SystemExit too), PLUGIN_CLASS_INVALID when what it has is not the kind's
     contract."""
-    contract = CONTRACTS.get(component.partition("/")[0])
+    contract = contract_of(component.partition("/")[0])
     if contract is None:
         raise Unsupported(
             f"{component}: known kinds are {', '.join(CONTRACTS)}; the plugin needs a newer hypersdk",

@@ -39,7 +39,7 @@ from typing import Any, Literal
 
 from hypersdk.errors import FieldViolation, InvalidArgument
 
-API_VERSION = (1, 0)
+API_VERSION = (1, 1)
 """Major and minor of the contracts in this SDK."""
 
 KINDS = frozenset(

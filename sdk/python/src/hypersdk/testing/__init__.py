@@ -7,6 +7,7 @@
     readonly_contract   ReadOnlyFormatContract  the same of a format that is read and not written
     extent_law          ExtentLawContract  full + increments = source, of every provider with change tracking
     task_contract       TaskContract       what every `hypersdk.task` must keep
+    pricing_contract    PriceTableContract what every `hypersdk.pricing` must keep
     manifest_contract   ManifestContract   does the manifest say the truth
     storage             MemoryStorage: a storage that forgets, with faults on demand
     blocks              PatternSource, FaultySource, MemorySink
@@ -41,6 +42,7 @@ _HOMES = {
     "MemoryStorage": "storage",
     "NotifierContract": "notifier_contract",
     "PatternSource": "blocks",
+    "PriceTableContract": "pricing_contract",
     "ProviderContract": "provider_contract",
     "ReadOnlyFormatContract": "readonly_contract",
     "Receiver": "notifier_contract",

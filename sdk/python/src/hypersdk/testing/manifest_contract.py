@@ -12,21 +12,16 @@ from typing import Any, ClassVar
 import jsonschema
 import pytest
 
-from hypersdk.plugin import API_VERSION, ImageFormat, Manifest, Notifier, Provider, Storage, Task
+from hypersdk.plugin import API_VERSION, Manifest
+from hypersdk.plugin.loading import contract_of
 
-CONTRACTS: dict[str, type] = {
-    "provider": Provider,
-    "format": ImageFormat,
-    "storage": Storage,
-    "task": Task,
-    "notifier": Notifier,
-}
 RPC_METHODS = {
     "provider": {"Health", "GetMachine", "ListMachines"},
     "format": {"Health", "ListFormats", "GetFormat", "InspectImage"},
     "storage": {"Health", "ListObjects", "GetObject", "DeleteObject", "GetUsage"},
     "task": {"Health", "Plan"},
     "notifier": {"Health", "Send"},
+    "pricing": {"Health", "ListPriceTables", "GetPriceTable", "ListPrices", "Estimate", "Compare"},
 }
 
 
@@ -69,7 +64,7 @@ class ManifestContract:
     def test_each_entry_point_is_a_class_of_its_contract_that_needs_no_arguments(self) -> None:
         """Mend: subclass the contract, implement every abstract method, and configure in `configure`."""
         for name, cls in self.classes().items():
-            contract = CONTRACTS.get(name.partition("/")[0])
+            contract = contract_of(name.partition("/")[0])
             assert contract is None or issubclass(cls, contract), f"{name} is no {contract}"
             assert cls() is not None
 
@@ -127,7 +122,7 @@ class ManifestContract:
         }
         classes = self.classes()
         for name, component in manifest.components.items():
-            contract = CONTRACTS.get(component.kind)
+            contract = contract_of(component.kind)
             for capability, method in promises.get(component.kind, {}).items():
                 overridden = getattr(classes[name], method) is not getattr(contract, method)
                 assert overridden == (capability in component.capabilities), f"{name}: {capability}"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hypersdk.client.aio.jobs import AsyncJobs
     from hypersdk.client.aio.operations import AsyncOperations
     from hypersdk.client.aio.plugins import AsyncPlugins
+    from hypersdk.client.aio.pricing import AsyncPricing
     from hypersdk.client.aio.storage import AsyncStorage
     from hypersdk.client.aio.system import AsyncSystem
 
@@ -60,6 +61,12 @@ class AsyncClient:
         from hypersdk.client.aio.formats import AsyncFormats
 
         return AsyncFormats(self._channel, self._caller)
+
+    @cached_property
+    def pricing(self) -> AsyncPricing:
+        from hypersdk.client.aio.pricing import AsyncPricing
+
+        return AsyncPricing(self._channel, self._caller)
 
     @cached_property
     def storage(self) -> AsyncStorage:

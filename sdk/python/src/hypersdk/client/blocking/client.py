@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hypersdk.client.blocking.jobs import Jobs
     from hypersdk.client.blocking.operations import Operations
     from hypersdk.client.blocking.plugins import Plugins
+    from hypersdk.client.blocking.pricing import Pricing
     from hypersdk.client.blocking.storage import Storage
     from hypersdk.client.blocking.system import System
 
@@ -61,6 +62,12 @@ class Client:
         from hypersdk.client.blocking.formats import Formats
 
         return Formats(self._channel, self._caller)
+
+    @cached_property
+    def pricing(self) -> Pricing:
+        from hypersdk.client.blocking.pricing import Pricing
+
+        return Pricing(self._channel, self._caller)
 
     @cached_property
     def storage(self) -> Storage:

@@ -26,31 +26,33 @@ from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x62uf/validate/validate.proto\x12\x0c\x62uf.validate\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xae\x03\n\nFieldRules\x12\x10\n\x08required\x18\x19 \x01(\x08\x12$\n\x06ignore\x18\x1b \x01(\x0e\x32\x14.buf.validate.Ignore\x12+\n\x06\x64ouble\x18\x02 \x01(\x0b\x32\x19.buf.validate.DoubleRulesH\x00\x12)\n\x05int32\x18\x03 \x01(\x0b\x32\x18.buf.validate.Int32RulesH\x00\x12)\n\x05int64\x18\x04 \x01(\x0b\x32\x18.buf.validate.Int64RulesH\x00\x12+\n\x06string\x18\x0e \x01(\x0b\x32\x19.buf.validate.StringRulesH\x00\x12\'\n\x04\x65num\x18\x10 \x01(\x0b\x32\x17.buf.validate.EnumRulesH\x00\x12/\n\x08repeated\x18\x12 \x01(\x0b\x32\x1b.buf.validate.RepeatedRulesH\x00\x12%\n\x03map\x18\x13 \x01(\x0b\x32\x16.buf.validate.MapRulesH\x00\x12/\n\x08\x64uration\x18\x15 \x01(\x0b\x32\x1b.buf.validate.DurationRulesH\x00\x42\x06\n\x04type\"t\n\x0b\x44oubleRules\x12\x0c\n\x02lt\x18\x02 \x01(\x01H\x00\x12\r\n\x03lte\x18\x03 \x01(\x01H\x00\x12\x0c\n\x02gt\x18\x04 \x01(\x01H\x01\x12\r\n\x03gte\x18\x05 \x01(\x01H\x01\x12\x0e\n\x06\x66inite\x18\x08 \x01(\x08\x42\x0b\n\tless_thanB\x0e\n\x0cgreater_than\"c\n\nInt32Rules\x12\x0c\n\x02lt\x18\x02 \x01(\x05H\x00\x12\r\n\x03lte\x18\x03 \x01(\x05H\x00\x12\x0c\n\x02gt\x18\x04 \x01(\x05H\x01\x12\r\n\x03gte\x18\x05 \x01(\x05H\x01\x42\x0b\n\tless_thanB\x0e\n\x0cgreater_than\"c\n\nInt64Rules\x12\x0c\n\x02lt\x18\x02 \x01(\x03H\x00\x12\r\n\x03lte\x18\x03 \x01(\x03H\x00\x12\x0c\n\x02gt\x18\x04 \x01(\x03H\x01\x12\r\n\x03gte\x18\x05 \x01(\x03H\x01\x42\x0b\n\tless_thanB\x0e\n\x0cgreater_than\"q\n\x0bStringRules\x12\x0f\n\x07min_len\x18\x02 \x01(\x04\x12\x0f\n\x07max_len\x18\x03 \x01(\x04\x12\x11\n\tmax_bytes\x18\x05 \x01(\x04\x12\x0f\n\x07pattern\x18\x06 \x01(\t\x12\x0e\n\x04uuid\x18\x16 \x01(\x08H\x00\x42\x0c\n\nwell_known\"!\n\tEnumRules\x12\x14\n\x0c\x64\x65\x66ined_only\x18\x02 \x01(\x08\"n\n\rRepeatedRules\x12\x11\n\tmin_items\x18\x01 \x01(\x04\x12\x11\n\tmax_items\x18\x02 \x01(\x04\x12\x0e\n\x06unique\x18\x03 \x01(\x08\x12\'\n\x05items\x18\x04 \x01(\x0b\x32\x18.buf.validate.FieldRules\"o\n\x08MapRules\x12\x11\n\tmax_pairs\x18\x02 \x01(\x04\x12&\n\x04keys\x18\x04 \x01(\x0b\x32\x18.buf.validate.FieldRules\x12(\n\x06values\x18\x05 \x01(\x0b\x32\x18.buf.validate.FieldRules\"\xd2\x01\n\rDurationRules\x12\'\n\x02lt\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12(\n\x03lte\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\'\n\x02gt\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationH\x01\x12(\n\x03gte\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationH\x01\x42\x0b\n\tless_thanB\x0e\n\x0cgreater_than*M\n\x06Ignore\x12\x16\n\x12IGNORE_UNSPECIFIED\x10\x00\x12\x18\n\x14IGNORE_IF_ZERO_VALUE\x10\x01\x12\x11\n\rIGNORE_ALWAYS\x10\x03:G\n\x05\x66ield\x12\x1d.google.protobuf.FieldOptions\x18\x87\t \x01(\x0b\x32\x18.buf.validate.FieldRules')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x62uf/validate/validate.proto\x12\x0c\x62uf.validate\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\x1e\n\nOneofRules\x12\x10\n\x08required\x18\x01 \x01(\x08\"\xae\x03\n\nFieldRules\x12\x10\n\x08required\x18\x19 \x01(\x08\x12$\n\x06ignore\x18\x1b \x01(\x0e\x32\x14.buf.validate.Ignore\x12+\n\x06\x64ouble\x18\x02 \x01(\x0b\x32\x19.buf.validate.DoubleRulesH\x00\x12)\n\x05int32\x18\x03 \x01(\x0b\x32\x18.buf.validate.Int32RulesH\x00\x12)\n\x05int64\x18\x04 \x01(\x0b\x32\x18.buf.validate.Int64RulesH\x00\x12+\n\x06string\x18\x0e \x01(\x0b\x32\x19.buf.validate.StringRulesH\x00\x12\'\n\x04\x65num\x18\x10 \x01(\x0b\x32\x17.buf.validate.EnumRulesH\x00\x12/\n\x08repeated\x18\x12 \x01(\x0b\x32\x1b.buf.validate.RepeatedRulesH\x00\x12%\n\x03map\x18\x13 \x01(\x0b\x32\x16.buf.validate.MapRulesH\x00\x12/\n\x08\x64uration\x18\x15 \x01(\x0b\x32\x1b.buf.validate.DurationRulesH\x00\x42\x06\n\x04type\"t\n\x0b\x44oubleRules\x12\x0c\n\x02lt\x18\x02 \x01(\x01H\x00\x12\r\n\x03lte\x18\x03 \x01(\x01H\x00\x12\x0c\n\x02gt\x18\x04 \x01(\x01H\x01\x12\r\n\x03gte\x18\x05 \x01(\x01H\x01\x12\x0e\n\x06\x66inite\x18\x08 \x01(\x08\x42\x0b\n\tless_thanB\x0e\n\x0cgreater_than\"c\n\nInt32Rules\x12\x0c\n\x02lt\x18\x02 \x01(\x05H\x00\x12\r\n\x03lte\x18\x03 \x01(\x05H\x00\x12\x0c\n\x02gt\x18\x04 \x01(\x05H\x01\x12\r\n\x03gte\x18\x05 \x01(\x05H\x01\x42\x0b\n\tless_thanB\x0e\n\x0cgreater_than\"c\n\nInt64Rules\x12\x0c\n\x02lt\x18\x02 \x01(\x03H\x00\x12\r\n\x03lte\x18\x03 \x01(\x03H\x00\x12\x0c\n\x02gt\x18\x04 \x01(\x03H\x01\x12\r\n\x03gte\x18\x05 \x01(\x03H\x01\x42\x0b\n\tless_thanB\x0e\n\x0cgreater_than\"q\n\x0bStringRules\x12\x0f\n\x07min_len\x18\x02 \x01(\x04\x12\x0f\n\x07max_len\x18\x03 \x01(\x04\x12\x11\n\tmax_bytes\x18\x05 \x01(\x04\x12\x0f\n\x07pattern\x18\x06 \x01(\t\x12\x0e\n\x04uuid\x18\x16 \x01(\x08H\x00\x42\x0c\n\nwell_known\"!\n\tEnumRules\x12\x14\n\x0c\x64\x65\x66ined_only\x18\x02 \x01(\x08\"n\n\rRepeatedRules\x12\x11\n\tmin_items\x18\x01 \x01(\x04\x12\x11\n\tmax_items\x18\x02 \x01(\x04\x12\x0e\n\x06unique\x18\x03 \x01(\x08\x12\'\n\x05items\x18\x04 \x01(\x0b\x32\x18.buf.validate.FieldRules\"o\n\x08MapRules\x12\x11\n\tmax_pairs\x18\x02 \x01(\x04\x12&\n\x04keys\x18\x04 \x01(\x0b\x32\x18.buf.validate.FieldRules\x12(\n\x06values\x18\x05 \x01(\x0b\x32\x18.buf.validate.FieldRules\"\xd2\x01\n\rDurationRules\x12\'\n\x02lt\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12(\n\x03lte\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\'\n\x02gt\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationH\x01\x12(\n\x03gte\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationH\x01\x42\x0b\n\tless_thanB\x0e\n\x0cgreater_than*M\n\x06Ignore\x12\x16\n\x12IGNORE_UNSPECIFIED\x10\x00\x12\x18\n\x14IGNORE_IF_ZERO_VALUE\x10\x01\x12\x11\n\rIGNORE_ALWAYS\x10\x03:G\n\x05\x66ield\x12\x1d.google.protobuf.FieldOptions\x18\x87\t \x01(\x0b\x32\x18.buf.validate.FieldRules:G\n\x05oneof\x12\x1d.google.protobuf.OneofOptions\x18\x87\t \x01(\x0b\x32\x18.buf.validate.OneofRules')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'buf.validate.validate_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_IGNORE']._serialized_start=1452
-  _globals['_IGNORE']._serialized_end=1529
-  _globals['_FIELDRULES']._serialized_start=112
-  _globals['_FIELDRULES']._serialized_end=542
-  _globals['_DOUBLERULES']._serialized_start=544
-  _globals['_DOUBLERULES']._serialized_end=660
-  _globals['_INT32RULES']._serialized_start=662
-  _globals['_INT32RULES']._serialized_end=761
-  _globals['_INT64RULES']._serialized_start=763
-  _globals['_INT64RULES']._serialized_end=862
-  _globals['_STRINGRULES']._serialized_start=864
-  _globals['_STRINGRULES']._serialized_end=977
-  _globals['_ENUMRULES']._serialized_start=979
-  _globals['_ENUMRULES']._serialized_end=1012
-  _globals['_REPEATEDRULES']._serialized_start=1014
-  _globals['_REPEATEDRULES']._serialized_end=1124
-  _globals['_MAPRULES']._serialized_start=1126
-  _globals['_MAPRULES']._serialized_end=1237
-  _globals['_DURATIONRULES']._serialized_start=1240
-  _globals['_DURATIONRULES']._serialized_end=1450
+  _globals['_IGNORE']._serialized_start=1484
+  _globals['_IGNORE']._serialized_end=1561
+  _globals['_ONEOFRULES']._serialized_start=111
+  _globals['_ONEOFRULES']._serialized_end=141
+  _globals['_FIELDRULES']._serialized_start=144
+  _globals['_FIELDRULES']._serialized_end=574
+  _globals['_DOUBLERULES']._serialized_start=576
+  _globals['_DOUBLERULES']._serialized_end=692
+  _globals['_INT32RULES']._serialized_start=694
+  _globals['_INT32RULES']._serialized_end=793
+  _globals['_INT64RULES']._serialized_start=795
+  _globals['_INT64RULES']._serialized_end=894
+  _globals['_STRINGRULES']._serialized_start=896
+  _globals['_STRINGRULES']._serialized_end=1009
+  _globals['_ENUMRULES']._serialized_start=1011
+  _globals['_ENUMRULES']._serialized_end=1044
+  _globals['_REPEATEDRULES']._serialized_start=1046
+  _globals['_REPEATEDRULES']._serialized_end=1156
+  _globals['_MAPRULES']._serialized_start=1158
+  _globals['_MAPRULES']._serialized_end=1269
+  _globals['_DURATIONRULES']._serialized_start=1272
+  _globals['_DURATIONRULES']._serialized_end=1482
 # @@protoc_insertion_point(module_scope)

@@ -41,6 +41,25 @@ IGNORE_ALWAYS: Ignore.ValueType  # 3
 Global___Ignore: _TypeAlias = Ignore  # noqa: Y015
 
 @_typing.final
+class OneofRules(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUIRED_FIELD_NUMBER: _builtins.int
+    required: _builtins.bool
+    def __init__(
+        self,
+        *,
+        required: _builtins.bool | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["required", b"required"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["required", b"required"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OneofRules: _TypeAlias = OneofRules  # noqa: Y015
+
+@_typing.final
 class FieldRules(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -352,4 +371,6 @@ class DurationRules(_message.Message):
 Global___DurationRules: _TypeAlias = DurationRules  # noqa: Y015
 
 FIELD_FIELD_NUMBER: _builtins.int
+ONEOF_FIELD_NUMBER: _builtins.int
 field: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, Global___FieldRules]
+oneof: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.OneofOptions, Global___OneofRules]

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%hypersdk/api/routing/v1/routing.proto\x12\x17hypersdk.api.routing.v1\x1a google/protobuf/descriptor.proto:/\n\x04kind\x12\x1f.google.protobuf.ServiceOptions\x18\xab\x8c\x03 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%hypersdk/api/routing/v1/routing.proto\x12\x17hypersdk.api.routing.v1\x1a google/protobuf/descriptor.proto:/\n\x04kind\x12\x1f.google.protobuf.ServiceOptions\x18\xab\x8c\x03 \x01(\t:5\n\ncollection\x12\x1f.google.protobuf.ServiceOptions\x18\xac\x8c\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)

@@ -11,9 +11,12 @@ import builtins as _builtins
 DESCRIPTOR: _descriptor.FileDescriptor
 
 KIND_FIELD_NUMBER: _builtins.int
+COLLECTION_FIELD_NUMBER: _builtins.int
 kind: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.ServiceOptions, _builtins.str]
 """The component kind ("provider", "format", "storage") whose plugins implement the service. Each of its methods
 either names a resource by google.api.routing: `connections/*` (the connection's component answers) or
-`<kind>s/*` (the component of that id answers); or names none and is asked of every component of the kind, the
-answers merged.
+`<kind>s/*` (the component of that id answers; `-`, in lists, is every one of them); or names none and is asked of
+every component of the kind, the answers merged.
 """
+collection: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.ServiceOptions, _builtins.str]
+"""The collection in names of components of that kind, where it is not `<kind>s`: "prices" for pricing."""
