@@ -56,11 +56,17 @@ class Jobs:
         dispatcher.on_progress.append(self._tell_progress)
 
     async def create(
-        self, new: NewJob, *, actor: str, key: RequestKey | None = None, validate_only: bool = False
+        self,
+        new: NewJob,
+        *,
+        actor: str,
+        key: RequestKey | None = None,
+        validate_only: bool = False,
+        beside: Callable[[Tx, Job], Job] | None = None,
     ) -> Job:
-        """Queue a job; durable when this returns. Raises InvalidArgument (TASK_UNKNOWN, SPEC_INVALID,
-        CONNECTION_UNKNOWN,
-        FORMAT_UNKNOWN, ID_INVALID), AlreadyExists (JOB_EXISTS, REQUEST_ID_REUSED)."""
+        """Queue a job; durable when this returns. `beside` runs in the transaction that adds the job and returns the
+        job to add; what it raises undoes both. Raises InvalidArgument (TASK_UNKNOWN, SPEC_INVALID,
+        CONNECTION_UNKNOWN, FORMAT_UNKNOWN, ID_INVALID), AlreadyExists (JOB_EXISTS, REQUEST_ID_REUSED)."""
         check_id(new.id, "job_id")
         connection_ids = await self._check(new)
         now = self._clock.now()
@@ -88,6 +94,8 @@ class Jobs:
             executor=new.executor,
             placement=dict(new.placement),
             trace_parent=new.trace_parent,
+            schedule=new.schedule,
+            scheduled_time=new.scheduled_time,
         )
         verdict = self._dispatcher.admission.judge(job)
         if isinstance(verdict, Hold):
@@ -96,7 +104,8 @@ class Jobs:
         def add(tx: Tx) -> Job:
             if rows.exists(tx.conn, job.id):
                 raise _exists(job.name)
-            made = replace(job, revision=tx.new_revision())
+            wanted = job if beside is None else beside(tx, job)
+            made = replace(wanted, revision=tx.new_revision())
             rows.add(tx.conn, made, connection_ids)
             announce(tx, made, "job.created", actor)
             return made

@@ -10,6 +10,7 @@ from hypersdk.errors import Aborted, NotFound
 from hypersdk_kernel.model.job import TERMINAL, Job, JobEvent, next_state
 from hypersdk_kernel.store import codec
 from hypersdk_kernel.store import jobs as rows
+from hypersdk_kernel.store import schedules as schedule_rows
 from hypersdk_kernel.store.engine import Tx
 
 
@@ -41,7 +42,10 @@ def change(tx: Tx, job: Job, event: JobEvent, actor: str, message: str = "", **f
     if state in TERMINAL:
         fields.setdefault("end_time", tx.now)
         fields.setdefault("next_attempt_time", None)
-    return note(tx, replace(job, state=state, state_message=message), f"job.{state.value}", actor, **fields)
+    changed = note(tx, replace(job, state=state, state_message=message), f"job.{state.value}", actor, **fields)
+    if state in TERMINAL and job.schedule:
+        schedule_rows.job_ended(tx.conn, changed)
+    return changed
 
 
 def note(tx: Tx, job: Job, event_type: str, actor: str, **fields: Any) -> Job:

@@ -122,6 +122,7 @@ class Job:
     stop           why the kernel had its attempt stopped, and what follows: {"then": fail | cancel | wait, "error": …}
     paused_by      who paused it: an actor, or `window`
     attempt_start  when its last attempt started
+    schedule       id of the schedule that made it, and `scheduled_time` the occurrence it was made for
     """
 
     id: str
@@ -162,6 +163,8 @@ class Job:
     stop: Mapping[str, Any] | None = None
     paused_by: str = ""
     attempt_start: float | None = None
+    schedule: str = ""
+    scheduled_time: float | None = None
 
     @property
     def name(self) -> str:
@@ -198,6 +201,8 @@ class NewJob:
     executor: str = "local"
     placement: Mapping[str, str] = field(default_factory=dict)
     trace_parent: str = ""
+    schedule: str = ""
+    scheduled_time: float | None = None
 
 
 class AttemptState(enum.StrEnum):

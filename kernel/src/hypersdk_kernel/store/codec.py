@@ -13,6 +13,8 @@ from hypersdk_kernel.model.connection import Connection
 from hypersdk_kernel.model.dependency import Dependency, Need, Unmet
 from hypersdk_kernel.model.job import Attempt, AttemptState, Job, JobState, Pin, Progress
 from hypersdk_kernel.model.retry import Backoff, RetryPolicy
+from hypersdk_kernel.model.schedule import MissedPolicy, OverlapPolicy, Schedule, Status
+from hypersdk_kernel.model.timing import Timing
 
 
 def dumps(value: Any) -> str:
@@ -65,6 +67,23 @@ def connection_to_json(connection: Connection) -> dict[str, Any]:
 
 def connection_from_json(data: Mapping[str, Any]) -> Connection:
     return Connection(**_known(Connection, data))
+
+
+def schedule_to_json(schedule: Schedule) -> dict[str, Any]:
+    """Every field, with `status` as an object of its own."""
+    out = {f.name: getattr(schedule, f.name) for f in dataclasses.fields(Schedule)}
+    out["timing"], out["status"] = dataclasses.asdict(schedule.timing), dataclasses.asdict(schedule.status)
+    out["missed"], out["overlap"] = schedule.missed.value, schedule.overlap.value
+    out["labels"], out["variables"] = dict(schedule.labels), dict(schedule.variables)
+    return out
+
+
+def schedule_from_json(data: Mapping[str, Any]) -> Schedule:
+    values = _known(Schedule, data)
+    values["timing"] = Timing(**_known(Timing, data["timing"]))
+    values["status"] = Status(**_known(Status, data["status"]))
+    values["missed"], values["overlap"] = MissedPolicy(data["missed"]), OverlapPolicy(data["overlap"])
+    return Schedule(**values)
 
 
 def _known(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:

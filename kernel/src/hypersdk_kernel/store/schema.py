@@ -9,7 +9,7 @@ import sqlalchemy
 from hypersdk.errors import FailedPrecondition
 from sqlalchemy import inspect, text
 
-HEAD = "0003"
+HEAD = "0004"
 """Newest revision in migrations/versions; a test compares."""
 
 

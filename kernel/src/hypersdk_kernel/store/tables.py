@@ -7,6 +7,7 @@ from __future__ import annotations
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Float,
     Index,
@@ -37,6 +38,8 @@ jobs = Table(
     Column("revision", BigInteger, nullable=False),
     Column("labels", JSON, nullable=False),
     Column("body", Text, nullable=False),
+    Column("schedule", String(63)),
+    Index("jobs_by_schedule", "schedule", "create_time"),
     Index("jobs_by_state", "state", "create_time"),
     Index("jobs_by_create_time", "create_time", "id"),
     Index("jobs_by_update_time", "update_time", "id"),
@@ -130,4 +133,18 @@ audit_head = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("seq", BigInteger, nullable=False),
     Column("hash", String(64), nullable=False),
+)  # fmt: skip
+
+schedules = Table(
+    "schedules", metadata,
+    Column("id", String(63), primary_key=True),
+    Column("uid", String(36), nullable=False, unique=True),
+    Column("paused", Boolean, nullable=False),
+    Column("next_start_time", Float),
+    Column("create_time", Float, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Index("schedules_by_next_start_time", "next_start_time"),
 )  # fmt: skip
