@@ -1,5 +1,6 @@
 """When a schedule is due: cron expressions in zones, against a model that walks through the minutes."""
 
+import itertools
 import zoneinfo
 from datetime import UTC, datetime, timedelta
 
@@ -101,10 +102,9 @@ def test_occurrences_around_any_clock_change_are_those_of_a_minute_by_minute_mod
         found.append(moment)
     assert found == wanted
     after = data.draw(st.integers(start, start + 3600 * 50))  # and from any moment, not only along the chain
-    assert timing.next_after(after + 0.5) == next((m for m in wanted if m > after + 0.5), timing.next_after(after + 0.5))
-    later = [m for m in wanted if m > after]
-    if later:
-        assert timing.next_after(after) == later[0]
+    for moment in (after, after + 0.5):
+        later = [m for m in wanted if m > moment]
+        assert not later or timing.next_after(moment) == later[0]
 
 
 def _changes(tz, year: int) -> list[int]:
@@ -136,7 +136,7 @@ def test_an_hourly_job_runs_once_each_hour_that_passes():
     timing = Timing(cron="15 * * * *", time_zone="Europe/Berlin")
     for day in ("2026-03-29", "2026-10-25"):
         found = first(timing, at(f"{day}T00:00", "Europe/Berlin"), 6)
-        assert {b - a for a, b in zip(found, found[1:], strict=False)} == {HOUR}
+        assert {b - a for a, b in itertools.pairwise(found)} == {HOUR}
 
 
 def test_a_job_every_second_night_hour_is_no_hourly_job_and_loses_no_run_to_the_jump():

@@ -43,3 +43,7 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         self._now += seconds
         self._monotonic += seconds
+
+    def set(self, now: float) -> None:
+        """The wall clock is set, forwards or backwards; the monotonic one does not notice."""
+        self._now = now
