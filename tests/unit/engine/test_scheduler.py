@@ -230,8 +230,8 @@ async def test_a_defect_in_one_schedule_stops_no_other(table):
 
 async def test_a_paused_schedule_fires_nothing_and_makes_up_for_nothing(table):
     await schedule(table)
-    paused = await table.schedules.pause("s", "the array is being rebuilt", actor="local")
-    assert (paused.state, paused.pause_reason, paused.status.next_time) == ("paused", "the array is being rebuilt", None)
+    paused = await table.schedules.pause("s", "array rebuild", actor="local")
+    assert (paused.state, paused.pause_reason, paused.status.next_time) == ("paused", "array rebuild", None)
     await pass_time(table, 10 * HOUR)
     await table.schedules.resume("s", actor="local")
     await pass_time(table, HOUR - 1)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import structlog
-from hypersdk.errors import FailedPrecondition, HyperError
+from hypersdk.errors import FailedPrecondition, HyperError, NotFound
 
 from hypersdk_kernel.model import template
 from hypersdk_kernel.model.dependency import Dependency, Need
@@ -115,8 +115,8 @@ class Firing:
                 return await self._create(schedule, now, actor, manual=True, key=key)
             except _Stale as stale:
                 if stale.current is None:
-                    raise FailedPrecondition(
-                        f"{schedule.name} was deleted in the meantime", reason="SCHEDULE_GONE"
+                    raise NotFound(
+                        f"{schedule.name} was deleted in the meantime", reason="SCHEDULE_NOT_FOUND"
                     ) from None
                 schedule = stale.current
             except _Overlap as overlap:
