@@ -121,7 +121,7 @@ def test_variables_are_put_into_every_string_of_a_template():
     [
         ("$${where}", "${where}"), ("$where $", "$where $"), ("${where}}", "lab}"), ("$$", "$$"),
         ("$$${where}", "$${where}"),
-    ],  # fmt: skip
+    ],
 )
 def test_a_dollar_is_itself_unless_it_opens_a_variable(text, wanted):
     assert template.expand(text, {"where": "lab"}) == wanted
