@@ -31,13 +31,15 @@ def make_component(
     mode: str = "ok",
     plugin: str = "fake",
     concurrency: str = "parallel",
+    config_schema: dict | None = None,
     aliases: tuple[str, ...] = (),
     methods: dict[str, MethodPolicy] | None = None,
     state: GenerationState = GenerationState.ACTIVE,
 ) -> ActiveComponent:
     kind, _, component_id = name.partition("/")
     declared = ComponentManifest(
-        kind=kind, id=component_id, aliases=aliases, concurrency=concurrency, methods=methods or {}
+        kind=kind, id=component_id, aliases=aliases, concurrency=concurrency, methods=methods or {},
+        config_schema=config_schema or {},
     )
     manifest = Manifest(f"hypersdk-{plugin}", (1, 0), f"The plugin {plugin}", {name: declared})
     generation = Generation(

@@ -8,6 +8,7 @@ from hypersdk.plugin.manifest import Manifest
 from hypersdk_kernel.engine.connections import Connections
 from hypersdk_kernel.engine.dispatcher import Dispatcher, RunnerSettings
 from hypersdk_kernel.engine.jobs import Jobs
+from hypersdk_kernel.engine.vaults import Vaults
 from hypersdk_kernel.hosting.registry import Registry
 from hypersdk_kernel.model.clock import SystemClock
 from hypersdk_kernel.model.job import NewJob
@@ -79,7 +80,7 @@ class Kernel:
     async def start(self):
         clock = SystemClock()
         self.store = await Store.open(self.tmp_path / "state.db", clock)
-        connections = Connections(self.store, clock, self.registry)
+        connections = Connections(self.store, clock, self.registry, Vaults(self.registry, None, clock))
         self.dispatcher = Dispatcher(
             self.store, clock, self.registry, connections, self.tmp_path / "runs", self.settings
         )

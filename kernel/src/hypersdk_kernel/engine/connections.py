@@ -1,4 +1,4 @@
-"""Connections: configured providers and storages, checked against their component's schema."""
+"""Connections: components with their configuration, checked against the component's schema."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from hypersdk.errors import (
 from sqlalchemy import ColumnElement
 
 from hypersdk_kernel.engine import taskspec
+from hypersdk_kernel.engine.vaults import Vaults
 from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.connection import Connection, ResolvedConnection
 from hypersdk_kernel.model.job import TERMINAL, JobState
 from hypersdk_kernel.model.names import check_id, id_of
-from hypersdk_kernel.security.secrets import check_references, resolve_secrets
+from hypersdk_kernel.security.secrets import check_references, resolve_secrets, vault_of
 from hypersdk_kernel.store import codec
 from hypersdk_kernel.store import connections as rows
 from hypersdk_kernel.store import jobs as job_rows
@@ -30,15 +31,17 @@ from hypersdk_kernel.store.engine import Store, Tx
 from hypersdk_kernel.store.requests import RequestKey, once
 
 _UPDATABLE = frozenset({"display_name", "labels", "config"})
+_ALL = 1_000_000
 
 
 class Connections:
     """What ConnectionService, the router and the dispatcher need of connections."""
 
-    def __init__(self, store: Store, clock: Clock, registry: taskspec.Components) -> None:
+    def __init__(self, store: Store, clock: Clock, registry: taskspec.Components, vaults: Vaults) -> None:
         self._store = store
         self._clock = clock
         self._registry = registry
+        self._vaults = vaults
 
     async def create(
         self,
@@ -134,7 +137,8 @@ class Connections:
         key: RequestKey | None = None,
         validate_only: bool = False,
     ) -> None:
-        """Raises FailedPrecondition (CONNECTION_IN_USE) while a job that has not ended names it."""
+        """Raises FailedPrecondition (CONNECTION_IN_USE) while a job that has not ended names it, or
+        another connection takes its secrets from it."""
 
         def check(tx: Tx) -> Connection:
             old = _load(tx, connection_id, etag)
@@ -144,6 +148,13 @@ class Connections:
                     f"{old.name} is used by jobs that have not ended: {', '.join(users)}; wait for them or cancel them",
                     reason="CONNECTION_IN_USE",
                     metadata={"jobs": ",".join(users)},
+                )
+            served = self._secret_users(tx, old)[:5] if old.component.startswith("secrets/") else []
+            if served:
+                raise FailedPrecondition(
+                    f"{old.name} has secrets of {', '.join(served)}; change or delete those first",
+                    reason="CONNECTION_IN_USE",
+                    metadata={"connections": ",".join(served)},
                 )
             if not validate_only:
                 rows.remove(tx.conn, connection_id)
@@ -156,7 +167,11 @@ class Connections:
         """The connection with its secrets' values. Raises NotFound, and what the secret's source raises."""
         found = await self.get(id_of(name, "connections"))
         fields = self._registry.component(found.component).manifest.secret_fields()
-        config, secrets = resolve_secrets(found.config, fields)
+        kept = {f: str(found.config[f]) for f in fields if vault_of(found.config.get(f))}
+        config, secrets = resolve_secrets(found.config, [f for f in fields if f not in kept])
+        for field, reference in kept.items():
+            del config[field]
+            secrets[field] = await self._vaults.value(reference, field, self.get)
         return ResolvedConnection(found.name, found.component, config, secrets)
 
     async def names(self, kind: str) -> list[str]:
@@ -181,7 +196,24 @@ class Connections:
                 violations=(FieldViolation("connection.component", exc.message),),
             ) from exc
         taskspec.validate(manifest.config_schema, dict(config), "connection.config", "the connection's config is wrong")
-        check_references(config, manifest.secret_fields())
+        vault_needs_none = manifest.kind == "secrets"  # else two vaults could wait for each other
+        check_references(config, manifest.secret_fields(), lambda i: not vault_needs_none and self._is_vault(i))
+
+    def _is_vault(self, connection_id: str) -> bool:
+        found = self._store.read_now(lambda conn: rows.get(conn, connection_id))
+        return found is not None and found.component.startswith("secrets/")
+
+    def _secret_users(self, tx: Tx, vault: Connection) -> list[str]:
+        """Connections that take a secret from `vault`. One whose plugin has gone is taken at its word."""
+        found = []
+        for user in rows.page(tx.conn, _ALL, ""):
+            try:
+                fields = self._registry.component(user.component).manifest.secret_fields()
+            except NotFound:
+                fields = tuple(user.config)
+            if any(vault_of(user.config.get(field)) == vault.id for field in fields):
+                found.append(user.name)
+        return found
 
 
 _CODEC = (codec.connection_to_json, codec.connection_from_json)

@@ -53,4 +53,4 @@ class Backoff:
 
     def quarantine_s(self, now: float) -> float:
         """Seconds for which calls are refused; 0 when it is not quarantined."""
-        return max(0.0, self._quarantined_until - now)
+        return min(max(0.0, self._quarantined_until - now), self._policy.cool_down_s)  # floats do not subtract exactly

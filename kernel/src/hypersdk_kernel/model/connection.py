@@ -1,4 +1,4 @@
-"""Connections: configured providers and storages."""
+"""Connections: configured providers, storages and other components that need configuration."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from hypersdk_kernel import __version__
 from hypersdk_kernel.engine.connections import Connections
 from hypersdk_kernel.engine.dispatcher import Dispatcher, RunnerSettings
 from hypersdk_kernel.engine.jobs import Jobs
+from hypersdk_kernel.engine.vaults import Vaults
 from hypersdk_kernel.events.bus import Bus
 from hypersdk_kernel.hosting import restore
 from hypersdk_kernel.hosting.discovery import discover
@@ -112,7 +113,7 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         lifecycle = Lifecycle(ledger, builds, registry, hosts, clock, policy, find)
         removal = Removal(lifecycle, ledger, builds, registry, hosts)
         stack.push_async_callback(lifecycle.close)
-        connections = Connections(store, clock, registry)
+        connections = Connections(store, clock, registry, Vaults(registry, hosts, clock))
         runner_settings = RunnerSettings(settings.max_runners, settings.cancel_grace_s)
         dispatcher = Dispatcher(store, clock, registry, connections, state.runs, runner_settings)
         jobs = Jobs(store, clock, registry, connections, dispatcher)

@@ -30,6 +30,7 @@ ADAPTERS: Mapping[str, str] = {
     "task": "task",
     "notifier": "notifier",
     "pricing": "pricing",
+    "secrets": "secrets",
 }
 """kind → the module of hypersdk.host that has its METHODS; a host imports those of its own components."""
 

@@ -19,7 +19,7 @@ from hypersdk.plugin.loading import create
 MAX_IDLE = 64
 """Configured instances kept beside those in use; the longest unused is closed first."""
 
-CONNECTED_KINDS = frozenset({"provider", "storage", "notifier"})
+CONNECTED_KINDS = frozenset({"provider", "storage", "notifier", "secrets"})
 
 
 class _Entry:

@@ -12,6 +12,7 @@ same package, lies `manifest.json`, which the kernel reads without importing any
     task        Task              a job type
     notifier    Notifier          a way to tell somebody of events, opened for one connection
     pricing     PriceTable        the prices of a storage
+    secrets     SecretSource      a vault, opened for one connection
 
 Methods marked (C) are called in the control host, (R) in a runner, (CR) in both.
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from hypersdk.plugin.pricerows import read_rows
     from hypersdk.plugin.pricing import PriceRow, PriceTable, Quote, QuoteLine, QuoteRequest, StorageClass
     from hypersdk.plugin.provider import ChangeSet, DiskSpec, Health, Machine, MachineDisk, Nic, Page, Provider
+    from hypersdk.plugin.secrets import Secret, SecretSource
     from hypersdk.plugin.storage import ObjectInfo, ObjectWriter, Storage
     from hypersdk.plugin.task import Progress, Task, TaskContext
 
@@ -39,6 +41,7 @@ _HOMES = {
     "pricerows": ("read_rows",),
     "pricing": ("PriceRow", "PriceTable", "Quote", "QuoteLine", "QuoteRequest", "StorageClass"),
     "provider": ("ChangeSet", "DiskSpec", "Health", "Machine", "MachineDisk", "Nic", "Page", "Provider"),
+    "secrets": ("Secret", "SecretSource"),
     "storage": ("ObjectInfo", "ObjectWriter", "Storage"),
     "task": ("Progress", "Task", "TaskContext"),
 }
@@ -48,7 +51,7 @@ __all__ = [
     "API_VERSION", "ChangeSet", "CheckReport", "ComponentManifest", "DiskSpec", "Health", "ImageFormat", "Machine",
     "MachineDisk", "Manifest", "MethodPolicy", "Nic", "Notification", "Notifier", "ObjectInfo", "ObjectWriter",
     "Page", "PriceRow", "PriceTable", "Progress", "Provider", "Quote", "QuoteLine", "QuoteRequest", "Receipt",
-    "Storage", "StorageClass", "Task", "TaskContext", "read_rows",
+    "Secret", "SecretSource", "Storage", "StorageClass", "Task", "TaskContext", "read_rows",
 ]  # fmt: skip
 
 

@@ -20,6 +20,7 @@ CONTRACTS: dict[str, str] = {
     "task": "task:Task",
     "notifier": "notifier:Notifier",
     "pricing": "pricing:PriceTable",
+    "secrets": "secrets:SecretSource",
 }
 """kind → module of hypersdk.plugin and class; a host imports those of its own components only."""
 

@@ -8,6 +8,7 @@
     extent_law          ExtentLawContract  full + increments = source, of every provider with change tracking
     task_contract       TaskContract       what every `hypersdk.task` must keep
     pricing_contract    PriceTableContract what every `hypersdk.pricing` must keep
+    secrets_contract    SecretSourceContract what every `hypersdk.secrets` must keep
     manifest_contract   ManifestContract   does the manifest say the truth
     storage             MemoryStorage: a storage that forgets, with faults on demand
     blocks              PatternSource, FaultySource, MemorySink
@@ -46,6 +47,7 @@ _HOMES = {
     "ProviderContract": "provider_contract",
     "ReadOnlyFormatContract": "readonly_contract",
     "Receiver": "notifier_contract",
+    "SecretSourceContract": "secrets_contract",
     "StorageContract": "storage_contract",
     "TaskContract": "task_contract",
 }

@@ -21,6 +21,7 @@ RPC_METHODS = {
     "storage": {"Health", "ListObjects", "GetObject", "DeleteObject", "GetUsage"},
     "task": {"Health", "Plan"},
     "notifier": {"Health", "Send"},
+    "secrets": {"Health", "Resolve"},
     "pricing": {"Health", "ListPriceTables", "GetPriceTable", "ListPrices", "Estimate", "Compare"},
 }
 
@@ -85,7 +86,7 @@ class ManifestContract:
     def test_configurable_kinds_have_a_schema(self, manifest: Manifest) -> None:
         """Mend: providers, storages and notifiers carry `config_schema`, tasks `spec_schema`."""
         for component in manifest.components.values():
-            if component.kind in {"provider", "storage", "notifier"}:
+            if component.kind in {"provider", "storage", "notifier", "secrets"}:
                 assert component.config_schema, component.name
             if component.kind == "task":
                 assert component.spec_schema, component.name
