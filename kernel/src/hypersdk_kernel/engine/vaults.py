@@ -88,8 +88,9 @@ class Vaults:
 def _accept(component: ActiveComponent, answer: dict[str, Any]) -> Answer:
     """The answer of a host in any language is checked here too; what it holds is not repeated."""
     value, ttl_s = answer.get("value"), answer.get("ttl_s", 0)
-    wrong = not isinstance(value, str) or not isinstance(ttl_s, int | float) or isinstance(ttl_s, bool)
-    if wrong or len(value) > MAX_SECRET_BYTES or not math.isfinite(ttl_s) or ttl_s < 0:
+    right = isinstance(value, str) and len(value) <= MAX_SECRET_BYTES
+    timely = isinstance(ttl_s, int | float) and not isinstance(ttl_s, bool) and math.isfinite(ttl_s) and ttl_s >= 0
+    if not right or not timely:
         raise Internal(
             f"{component.name} answered Resolve with what is no secret: value (text, at most {MAX_SECRET_BYTES} bytes) "
             "and ttl_s (seconds)",
