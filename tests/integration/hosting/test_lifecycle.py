@@ -186,6 +186,13 @@ async def test_a_request_repeated_with_its_id_is_answered_once(kernel):
         await kernel.install("1.0", key=RequestKey(key.request_id, "Install", b"\2" * 32))
 
 
+async def test_a_note_of_a_generation_that_comes_after_its_end_does_not_bring_it_back(kernel):
+    plugin = await kernel.install("1.0")
+    await kernel.ledger.forget(list(plugin.generations), "test", None)
+    await kernel.ledger.record(ID, "kernel", ("plugin.retired", plugin.generations[0], {}))
+    assert await kernel.store.read(rows.load) == []
+
+
 async def test_uninstalling_takes_component_and_files_and_numbers_are_not_reused(kernel):
     await kernel.install("1.0")
     await kernel.install("2.0")

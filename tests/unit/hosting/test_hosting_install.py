@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from hypersdk.errors import DataLoss, HyperError
+from hypersdk.signing import digest_of
 from hypersdk_kernel.hosting.install import PluginStore, Sources
 from support.wheels import make_wheel
 
@@ -38,7 +39,9 @@ def test_the_same_wheel_from_elsewhere_is_the_same_build(store, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     first = store.add_wheel(make_wheel(tmp_path))
     again = store.add_wheel(make_wheel(tmp_path / "elsewhere"))
-    assert (again.folder, again.generation) == (first.folder, first.generation)
+    assert again.folder == first.folder
+    assert again.generation == replace(first.generation, provenance=again.generation.provenance)
+    assert again.generation.provenance.sha256 == digest_of(tmp_path / "elsewhere" / first.generation.provenance.source)
     other = store.add_wheel(make_wheel(tmp_path, files={f"{PACKAGE}/more.py": "x = 1"}))
     assert other.folder != first.folder
 

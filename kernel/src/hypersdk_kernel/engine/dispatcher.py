@@ -37,6 +37,7 @@ from hypersdk_kernel.engine.timegate import TimeGate
 from hypersdk_kernel.engine.transitions import change, load
 from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.job import AttemptState, Job, JobEvent, JobState, Progress
+from hypersdk_kernel.model.plugin import Generation
 from hypersdk_kernel.store import jobs as rows
 from hypersdk_kernel.store.engine import Store, Tx
 
@@ -62,7 +63,9 @@ class Dispatcher:
         connections: Connections,
         runs: Path,
         settings: RunnerSettings,
+        verify: Callable[[Generation], None] = lambda _generation: None,
     ) -> None:
+        """`verify` raises DataLoss when a generation's files are not those that were installed."""
         self.settings = settings
         self.draining = False
         self.maintenance = False
@@ -70,7 +73,7 @@ class Dispatcher:
         self.on_progress: list[Callable[[str, Progress], None]] = []
         self._store = store
         self._clock = clock
-        self._preparer = Preparer(registry, connections, runs)
+        self._preparer = Preparer(registry, connections, runs, verify)
         self._cleaner = Cleaner(clock, self._preparer.spec, settings.cancel_grace_s)
         self._runners: dict[str, Runner] = {}
         self._starting: set[str] = set()

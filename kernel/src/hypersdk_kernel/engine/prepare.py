@@ -5,6 +5,8 @@ Not here: starting it (runner), choosing when (dispatcher).
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,23 @@ from hypersdk_kernel.engine.connections import Connections
 from hypersdk_kernel.engine.rundir import RunDir
 from hypersdk_kernel.model.job import Job
 from hypersdk_kernel.model.limit import Facts
-from hypersdk_kernel.model.plugin import ActiveComponent
+from hypersdk_kernel.model.plugin import ActiveComponent, Generation
 
 _PROTOCOL = 1
 
 
 class Preparer:
-    """Looks up what a job's spec names."""
+    """Looks up what a job's spec names. `verify` raises DataLoss when a generation's files are not those that were
+    installed."""
 
-    def __init__(self, registry: taskspec.Components, connections: Connections, runs: Path) -> None:
+    def __init__(
+        self,
+        registry: taskspec.Components,
+        connections: Connections,
+        runs: Path,
+        verify: Callable[[Generation], None] = lambda _generation: None,
+    ) -> None:
+        self._verify = verify
         self._registry = registry
         self._connections = connections
         self._runs = runs
@@ -42,6 +52,9 @@ class Preparer:
         else:
             kinds = sorted({c.component for c in resolved.values()})
             components = taskspec.choose(self._registry, task, kinds, needs.formats)
+        installed = {c.generation.name: c.generation for c in components if c.generation.origin == "installed"}
+        for generation in installed.values():
+            await asyncio.to_thread(self._verify, generation)
         spec = {
             "protocol": _PROTOCOL,
             "mode": "run",

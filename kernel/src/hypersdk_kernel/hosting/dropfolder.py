@@ -21,6 +21,7 @@ from typing import Any
 
 import structlog
 from hypersdk.errors import HyperError, from_exception
+from hypersdk.signing import SUFFIX
 from watchfiles import awatch
 
 log = structlog.get_logger(__name__)
@@ -48,7 +49,7 @@ class DropFolder:
         self._install = install
         self._refused = refused
         self._rescan_s = rescan_s
-        self._seen: dict[str, tuple[int, int, int]] = {}
+        self._seen: dict[str, tuple[int, int, int, int]] = {}
         self._digests: dict[str, str] = {}
 
     async def run(self) -> None:
@@ -89,18 +90,28 @@ class DropFolder:
         log.info("dropped_wheel_installed", wheel=path.name)
 
     def _changed(self) -> list[Path]:
-        """Wheels whose size, time or inode is another than when they were last looked at, in order of name."""
+        """Wheels whose size, time, inode or signature is another than when they were last looked at, in order of
+        name."""
         out = []
         for path in sorted(self._folder.glob("*.whl")):
             try:
                 found = path.stat()
             except FileNotFoundError:
                 continue
-            mark = (found.st_size, found.st_mtime_ns, found.st_ino)
+            signed = _age_of(path.with_name(path.name + SUFFIX))
+            mark = (found.st_size, found.st_mtime_ns, found.st_ino, signed)
             if path.is_file() and self._seen.get(path.name) != mark:
                 self._seen[path.name] = mark
                 out.append(path)
         return out
+
+
+def _age_of(signature: Path) -> int:
+    """Changes when the wheel's signature comes, or is another; it may come after the wheel."""
+    try:
+        return signature.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _digest(path: Path) -> str:

@@ -16,10 +16,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
-from hypersdk.errors import DeadlineExceeded, HyperError, Internal, ResourceExhausted, Unavailable
+from hypersdk.errors import DataLoss, DeadlineExceeded, HyperError, Internal, ResourceExhausted, Unavailable
 from hypersdk.plugin.manifest import MethodPolicy
 
 from hypersdk_kernel.hosting.backoff import Backoff
+from hypersdk_kernel.hosting.handshake import HandshakeFailed
 from hypersdk_kernel.hosting.host_process import HostPolicy, HostProcess
 from hypersdk_kernel.hosting.lanes import lane_of
 from hypersdk_kernel.hosting.peer import PeerGone
@@ -56,8 +57,10 @@ class Host:
         clock: Clock,
         redact: Callable[[Mapping[str, Any]], Mapping[str, Any]],
         on_crash: Callable[[Generation, str], None],
+        verify: Callable[[Generation], None] = lambda _generation: None,
     ) -> None:
         self.generation = generation
+        self._verify = verify
         self.condemned = False
         self.last = False
         self._on_crash = on_crash
@@ -284,6 +287,7 @@ class Host:
     async def _start(self) -> HostProcess:
         await asyncio.sleep(self._backoff.wait_s(self._loop.time()))
         try:
+            await self._check_files()
             process = await HostProcess.start(
                 self.generation, self._policy, self._redact, self._on_end, self._on_idle
             )
@@ -296,6 +300,16 @@ class Host:
         self._process = process
         log.info("host_started", generation=self.generation.name, pid=process.pid)
         return process
+
+    async def _check_files(self) -> None:
+        """Nothing is started from files that are not those that were installed."""
+        try:
+            await asyncio.to_thread(self._verify, self.generation)
+        except DataLoss as exc:
+            raise HandshakeFailed(
+                f"the host of {self.generation.distribution} {self.generation.version} was not started: {exc.message}",
+                metadata={"generation": self.generation.name, "cause": exc.reason},
+            ) from exc
 
     def _on_started(self, task: asyncio.Task[HostProcess]) -> None:
         self._starting = None

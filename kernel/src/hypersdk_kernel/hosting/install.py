@@ -24,13 +24,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
+from hypersdk import signing
 from hypersdk.errors import DataLoss, FailedPrecondition, Unavailable, from_exception
+from packaging.requirements import Requirement
 
+from hypersdk_kernel.hosting import wheelfolder
 from hypersdk_kernel.hosting.digest import digest_files, package_files
 from hypersdk_kernel.hosting.discovery import discover, normalize
 from hypersdk_kernel.hosting.requirements import SHARED, unmet
+from hypersdk_kernel.hosting.trust import Trust, signature_missing
 from hypersdk_kernel.hosting.wheel import Wheel, inspect
-from hypersdk_kernel.model.plugin import Generation, GenerationState
+from hypersdk_kernel.model.plugin import Generation, GenerationState, Provenance
 
 log = structlog.get_logger(__name__)
 
@@ -62,8 +66,10 @@ class Build:
 class PluginStore:
     """Installs into and reads from `root`. Thread-safe: every installation has a staging folder of its own."""
 
-    def __init__(self, root: Path, sources: Sources | None = None) -> None:
+    def __init__(self, root: Path, sources: Sources | None = None, trust: Trust | None = None) -> None:
         self.root = root
+        self._trust = trust or Trust()
+        self._marks: dict[str, str] = {}
         self._sources = sources or Sources()
         self._store = root / "store"
         self._staging = root / "staging"
@@ -74,30 +80,44 @@ class PluginStore:
         shutil.rmtree(self._staging, ignore_errors=True)
         self._staging.mkdir()
 
-    def add_wheel(self, path: Path, *, keep: bool = True) -> Build:
-        """Install a wheel. Not `keep`: only judge it. Raises InvalidArgument (WHEEL_INVALID, MANIFEST_INVALID),
-        FailedPrecondition (NOT_A_PLUGIN, DEPENDENCY_UNMET, INSTALL_FAILED, MANIFEST_MISSING, MANIFEST_UNTRUE,
-        PLUGIN_MODULE_MISSING), Unsupported (API_VERSION_UNSUPPORTED); then nothing is left behind."""
+    def add_wheel(self, path: Path, *, keep: bool = True, signature: bytes = b"") -> Build:
+        """Install a wheel. Not `keep`: only judge it. `signature`: its signature file's content; empty: that of the
+        file beside it, if there is one. Raises InvalidArgument (WHEEL_INVALID, MANIFEST_INVALID),
+        FailedPrecondition (SIGNATURE_MISSING, SIGNATURE_INVALID, SIGNER_UNKNOWN, PLUGIN_NOT_ALLOWED, NOT_A_PLUGIN,
+        DEPENDENCY_UNMET, INSTALL_FAILED, MANIFEST_MISSING, MANIFEST_UNTRUE, PLUGIN_MODULE_MISSING), Unsupported
+        (API_VERSION_UNSUPPORTED); then nothing is left behind."""
         with self.staging() as staging:
             private = staging / path.name  # judged and installed are the same bytes, whatever happens to `path`
             shutil.copyfile(path, private)
+            sha256 = signing.digest_of(private)
+            signer = self._trust.signer(sha256, signature or signing.read_signature(path))
             wheel = inspect(private)
+            self._trust.check_allowed(wheel.distribution, wheel.version, sha256)
             target = staging / "target"
             self._install([str(private)], target, self._dependencies(wheel))
-            return self._take_in(target, wheel.distribution, keep=keep)
+            origin = Provenance("path", path.name, sha256, signer)
+            return self._take_in(target, wheel.distribution, origin, keep=keep)
 
     def add_named(self, requirement: str, distribution: str, *, keep: bool = True) -> Build:
         """Install `requirement` (PEP 508) of `distribution` from the configured sources. Raises as add_wheel, and
-        FailedPrecondition (NO_PLUGIN_SOURCE)."""
+        FailedPrecondition (NO_PLUGIN_SOURCE, WHEEL_VERSION_MISSING). A name that lies in the folder of wheels is never
+        taken from the index: who can publish there must not be able to outbid what the operator put here."""
         if not self._sources:
             raise FailedPrecondition(
                 "there is nowhere to look for a plugin by name: set plugin_wheels or plugin_index, or give a wheel",
                 reason="NO_PLUGIN_SOURCE",
             )
+        near = wheelfolder.best(self._sources.wheels, Requirement(requirement))
+        if near is not None:
+            build = self.add_wheel(near, keep=keep)
+            origin = replace(build.generation.provenance, via="wheels")
+            return replace(build, generation=replace(build.generation, provenance=origin))
+        if self._trust.required and self._sources.index_url:
+            raise signature_missing("an index gives out none: fetch the wheel and its signature, and install those")
         with self.staging() as staging:
             target = staging / "target"
-            self._install([requirement], target, [*self._from_sources(), *_without(staging)])
-            return self._take_in(target, distribution, keep=keep)
+            self._install([requirement], target, [*self._from_sources(staging), *_without(staging)])
+            return self._take_in(target, distribution, Provenance("index", requirement), keep=keep)
 
     def load(self, generation: Generation) -> Generation:
         """An installed generation as it was recorded, with what its files say. Raises DataLoss (PLUGIN_TAMPERED) and
@@ -107,17 +127,35 @@ class PluginStore:
             raise FailedPrecondition(
                 f"{folder} is not there any more; install the wheel again", reason="PLUGIN_FILES_MISSING"
             )
-        if seal_of(folder) != generation.seal:
+        self._trust.check_stored(generation)
+        self.check(generation)
+        found = _only(folder, generation.distribution)[0]
+        return replace(
+            generation, entries=found.entries, manifest=found.manifest, search_path=found.search_path, present=True
+        )
+
+    def check(self, generation: Generation) -> None:
+        """Whether the files of an installed generation are those that were installed; of others nothing is said.
+        Cheap as long as nothing has touched them: change times, which nobody can set, are compared first. Raises
+        DataLoss (PLUGIN_TAMPERED)."""
+        if generation.origin != "installed":
+            return
+        folder = self.folder(generation)
+        try:
+            mark = _mark_of(folder)
+            if self._marks.get(generation.seal) == mark:
+                return
+            whole = seal_of(folder) == generation.seal
+        except OSError:  # a file that has gone, or cannot be read, is not as it was
+            whole = False
+        if not whole:
             raise DataLoss(
                 f"the files below {folder} are not those that were installed; find out who changed them, "
                 "then uninstall this version and install its wheel again",
                 reason="PLUGIN_TAMPERED",
                 metadata={"generation": generation.name},
             )
-        found = _only(folder, generation.distribution)[0]
-        return replace(
-            generation, entries=found.entries, manifest=found.manifest, search_path=found.search_path, present=True
-        )
+        self._marks[generation.seal] = mark
 
     def remove(self, generation: Generation) -> None:
         """Take a build out of the store. No-op when it has gone."""
@@ -166,14 +204,24 @@ class PluginStore:
                 metadata={"requires": listed},
             )
         met = {r.name for r in wheel.requires} - {r.name for r in missing}
-        return [*self._from_sources(), *_without(wheel.path.parent, met)]
+        return [*self._from_sources(wheel.path.parent), *_without(wheel.path.parent, met)]
 
-    def _from_sources(self) -> list[str]:
-        flags = [] if self._sources.index_url else ["--no-index"]
-        if self._sources.wheels is not None:
-            flags += ["--find-links", str(self._sources.wheels)]
-        if self._sources.index_url:
-            flags += ["--default-index", self._sources.index_url]
+    def _from_sources(self, staging: Path) -> list[str]:
+        """uv's flags about where it may look. With signatures required only at signed wheels of the folder, and never
+        in an index, which has none; and what lies in the folder is never taken from the index."""
+        folder = self._sources.wheels
+        if self._trust.required:
+            signed = staging / "signed"
+            wheelfolder.copy_signed(folder, signed, self._trust.keys)
+            return ["--no-index", "--find-links", str(signed)]
+        if not self._sources.index_url:
+            return ["--no-index", "--find-links", str(folder)]
+        flags = ["--default-index", self._sources.index_url]
+        pins = wheelfolder.pins(folder)
+        if pins:
+            constraints = staging / "constraints.txt"
+            constraints.write_text("".join(f"{line}\n" for line in pins))
+            flags += ["--constraints", str(constraints)]
         return flags
 
     def _install(self, what: Sequence[str], target: Path, flags: Sequence[str]) -> None:
@@ -198,10 +246,11 @@ class PluginStore:
             said = " ".join(done.stderr.split())[:600] or f"exit status {done.returncode}"
             raise FailedPrecondition(f"uv refused to install it: {said}", reason="INSTALL_FAILED")
 
-    def _take_in(self, target: Path, distribution: str, *, keep: bool) -> Build:
+    def _take_in(self, target: Path, distribution: str, origin: Provenance, *, keep: bool) -> Build:
         (target / ".lock").unlink(missing_ok=True)  # uv's own
         generation, summary = _only(target, distribution)
-        generation = replace(generation, digest=tree_digest(target))
+        self._trust.check_allowed(distribution, generation.version, origin.sha256)
+        generation = replace(generation, digest=tree_digest(target), provenance=origin)
         folder = self.folder(generation)
         seal = seal_of(target)
         if keep and folder.is_dir():
@@ -256,6 +305,23 @@ def seal_of(folder: Path) -> str:
             total.update(len(encoded).to_bytes(4, "big") + encoded + len(content).to_bytes(8, "big"))
             total.update(hashlib.sha256(content).digest())
     return total.hexdigest()
+
+
+def _mark_of(folder: Path) -> str:
+    """Changes when a file of the folder is changed, added or removed, without reading any. Raises OSError."""
+    total = hashlib.sha256()
+    for parent, folders, files in os.walk(folder, onerror=_raise):
+        folders.sort()
+        for name in ["", *sorted([*files, *folders])]:
+            path = os.path.join(parent, name)  # Path costs more than all the rest here
+            found = os.lstat(path)
+            total.update(repr((path, found.st_mode, found.st_ino, found.st_size, found.st_mtime_ns,
+                               found.st_ctime_ns)).encode("utf-8", "surrogateescape"))  # fmt: skip
+    return total.hexdigest()
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _only(folder: Path, distribution: str) -> tuple[Generation, str]:

@@ -40,6 +40,7 @@ class Ledger:
         self._registry = registry
         self._clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
+        self._gone: set[str] = set()
 
     async def record(
         self,
@@ -53,7 +54,8 @@ class Ledger:
 
         def write(tx: Tx) -> str:
             for generation in plugin.generations:
-                rows.save(tx.conn, generation, plugin.summary)
+                if generation.name not in self._gone:
+                    rows.save(tx.conn, generation, plugin.summary)
             for type_, generation, details in happened:
                 tx.emit(type_, generation.name, actor, _told(generation) | details)
                 audit(tx, type_, generation, actor, details)
@@ -74,7 +76,13 @@ class Ledger:
                 audit(tx, "plugin.uninstalled", generation, actor, {})
             return gone[0].plugin_id
 
-        await self._store.write(lambda tx: requests.once(tx, key, str, str, lambda: write(tx)))
+        names = {generation.name for generation in gone}
+        self._gone |= names  # a record on its way (its host has just drained) must not bring it back
+        try:
+            await self._store.write(lambda tx: requests.once(tx, key, str, str, lambda: write(tx)))
+        except HyperError:
+            self._gone -= names
+            raise
 
     async def recall(self, key: RequestKey | None) -> Plugin | None:
         """The plugin as it is now, when this request was answered before (AIP-155)."""

@@ -60,17 +60,23 @@ class Lifecycle:
         only_new: bool = False,
         validate_only: bool = False,
         key: RequestKey | None = None,
+        signature: bytes = b"",
+        via: str = "path",
     ) -> Plugin:
         """Take a wheel (a path) or a named plugin (a requirement) into the store and, if `activate`, into use; if
-        `only_new`, a build that is known stays as it is. Raises
+        `only_new`, a build that is known stays as it is. `signature`: what the wheel's signature file holds, if it is
+        not beside it; `via`: how a wheel came, for its provenance. Raises
         as PluginStore.add_wheel and add_named, and as `activate`; FailedPrecondition (COMPONENT_CONFLICT)."""
         known = await self._ledger.recall(key)
         if known is not None:
             return known
-        build = await asyncio.to_thread(self._add, source, keep=not validate_only)
+        build = await asyncio.to_thread(self._add, source, signature, keep=not validate_only)
         plugin_id = self._id_of(build.generation.distribution)
         async with self.locks[plugin_id]:
-            generation = replace(build.generation, plugin_id=plugin_id)
+            origin = replace(build.generation.provenance, actor=actor)
+            if origin.via == "path":
+                origin = replace(origin, via=via)
+            generation = replace(build.generation, plugin_id=plugin_id, provenance=origin)
             twin = self._twin(generation)
             try:
                 self._registry.check_conflict(generation)
@@ -203,9 +209,9 @@ class Lifecycle:
 
     # Steps.
 
-    def _add(self, source: Path | str, *, keep: bool) -> Build:
+    def _add(self, source: Path | str, signature: bytes, *, keep: bool) -> Build:
         if isinstance(source, Path):
-            return self._builds.add_wheel(source, keep=keep)
+            return self._builds.add_wheel(source, keep=keep, signature=signature)
         try:
             distribution = Requirement(source).name
         except InvalidRequirement as exc:

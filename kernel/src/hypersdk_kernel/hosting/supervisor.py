@@ -36,6 +36,7 @@ class HostPool:
     """All hosts of a kernel. Its life: calls start hosts as they need them; `close` stops them all.
 
     redact  (fields) → those that may be logged; Registry.redact
+    verify  raises DataLoss when a generation's files are not those that were installed; PluginStore.check
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class HostPool:
         clock: Clock,
         redact: Callable[[Mapping[str, Any]], Mapping[str, Any]],
         policy: HostPolicy | None = None,
+        verify: Callable[[Generation], None] = lambda _generation: None,
     ) -> None:
         self._clock = clock
+        self._verify = verify
         self._redact = redact
         self._policy = policy or HostPolicy()
         self._hosts: dict[str, Host] = {}
@@ -169,7 +172,7 @@ class HostPool:
     def _host(self, generation: Generation) -> Host:
         host = self._hosts.get(generation.name)
         if host is None:
-            host = Host(generation, self._policy, self._clock, self._redact, self._crashed)
+            host = Host(generation, self._policy, self._clock, self._redact, self._crashed, self._verify)
             self._hosts[generation.name] = host
         return host
 

@@ -30,6 +30,25 @@ class HostState(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where an installed build came from.
+
+    via     `path` (of a wheel on the daemon's machine), `upload`, `plugins.d`, `wheels` (plugin_wheels), `index`;
+            empty: the daemon's own environment, or not known
+    source  the wheel's file name, or the requirement
+    sha256  of the wheel, hex; empty from an index, which gives out files and not the wheel
+    signer  id of the key whose signature was checked; empty: none was
+    actor   who installed it
+    """
+
+    via: str = ""
+    source: str = ""
+    sha256: str = ""
+    signer: str = ""
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """One build of a plugin.
 
@@ -60,6 +79,7 @@ class Generation:
     present: bool = True
     failure_reason: str = ""
     failure_message: str = ""
+    provenance: Provenance = Provenance()
 
     @property
     def name(self) -> str:

@@ -40,6 +40,7 @@ from hypersdk_kernel.hosting.router import Router
 from hypersdk_kernel.hosting.sourcewatch import SourceWatcher
 from hypersdk_kernel.hosting.supervisor import HostPool
 from hypersdk_kernel.hosting.swap import SwapPolicy
+from hypersdk_kernel.hosting.trust import Trust
 from hypersdk_kernel.model.audit import AuditNote
 from hypersdk_kernel.model.clock import Clock, SystemClock
 from hypersdk_kernel.model.plugin import Plugin
@@ -104,9 +105,10 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         stack.push_async_callback(store.close)
         auditor = Auditor(store, clock)
         stack.push_async_callback(auditor.close)
-        builds = PluginStore(state.plugins, Sources(settings.plugin_wheels, settings.plugin_index))
+        trust = Trust.of(settings.plugin_keys, settings.require_signatures, settings.plugin_allow)
+        builds = PluginStore(state.plugins, Sources(settings.plugin_wheels, settings.plugin_index), trust)
         registry = Registry(await _restored(found, store, builds, clock))
-        hosts = HostPool(clock, registry.redact)
+        hosts = HostPool(clock, registry.redact, verify=builds.check)
         stack.push_async_callback(hosts.close, settings.grace_s)
         ledger = Ledger(store, registry, clock)
         policy = SwapPolicy(probation=ProbationPolicy(settings.probation_s))
@@ -115,7 +117,7 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         stack.push_async_callback(lifecycle.close)
         connections = Connections(store, clock, registry, Vaults(registry, hosts, clock))
         runner_settings = RunnerSettings(settings.max_runners, settings.cancel_grace_s)
-        dispatcher = Dispatcher(store, clock, registry, connections, state.runs, runner_settings)
+        dispatcher = Dispatcher(store, clock, registry, connections, state.runs, runner_settings, builds.check)
         jobs = Jobs(store, clock, registry, connections, dispatcher)
         bus = Bus(store)
         store.on_commit.append(bus.publish)
@@ -146,7 +148,8 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         stack.push_async_callback(server.stop, settings.grace_s)
         stack.push_async_callback(_drain, health, dispatcher, bus, gate.streams)
         dropped = DropFolder(
-            state.dropped, lambda wheel: lifecycle.install(wheel, actor=KERNEL, activate=True, only_new=True),
+            state.dropped,
+            lambda wheel: lifecycle.install(wheel, actor=KERNEL, activate=True, only_new=True, via="plugins.d"),
             lambda wheel, error: auditor.note(AuditNote(KERNEL, "plugins.d", wheel.name, error.reason)),
         )  # fmt: skip
         stack.push_async_callback(_cancelled, asyncio.create_task(dropped.run()))

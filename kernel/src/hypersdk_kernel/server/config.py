@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     plugin_index: str = Field("", description="package index in which plugins and their needs are found")
     plugin_paths: tuple[str, ...] = Field((), description="source folders of plugins, served without being installed")
     reload_editable: bool = Field(False, description="editable plugins are reloaded when their files change")
+    plugin_keys: Path | None = Field(None, description="public key, or folder of them, that may sign plugins")
+    require_signatures: bool = Field(False, description="install only wheels that a key of plugin_keys signed")
+    plugin_allow: tuple[str, ...] = Field((), description="plugins that may be installed: NAME*, NAME==1.2; none: all")
     probation_s: float = Field(30.0, ge=0, le=3600, description="how long a swapped plugin can be taken back")
     grace_s: float = Field(10.0, ge=0, le=3600, description="for calls in flight when the daemon stops")
 

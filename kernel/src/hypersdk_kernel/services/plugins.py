@@ -77,6 +77,7 @@ class PluginService(Service):
             activate=not request.install_only,
             validate_only=request.validate_only,
             key=call.key,
+            signature=request.signature.encode(),
         )
         return self._message(plugin)
 
@@ -89,8 +90,9 @@ class PluginService(Service):
             wheel = folder / spec.file_name
             await self._receive(messages, wheel)
             plugin = await self._life.install(
-                wheel, actor=call.actor, activate=not spec.install_only, validate_only=spec.validate_only
-            )
+                wheel, actor=call.actor, activate=not spec.install_only, validate_only=spec.validate_only,
+                signature=spec.signature.encode(), via="upload",
+            )  # fmt: skip
         return self._message(plugin)
 
     async def uninstall_plugin(self, request: pb.UninstallPluginRequest, call: Call) -> Empty:

@@ -7,7 +7,7 @@ from typing import Protocol
 from hypersdk.api.plugins.v1 import plugins_pb2 as pb
 from hypersdk.plugin.manifest import ComponentManifest
 
-from hypersdk_kernel.model.plugin import Generation, GenerationState, HostState, HostStatus, Plugin
+from hypersdk_kernel.model.plugin import Generation, GenerationState, HostState, HostStatus, Plugin, Provenance
 from hypersdk_kernel.services.values import struct, timestamp
 
 _STATES = {state: pb.GenerationState.Value(f"GENERATION_STATE_{state.name}") for state in GenerationState}
@@ -50,6 +50,15 @@ def generation_message(generation: Generation, hosts: Hosts) -> pb.Generation:
         origin=generation.origin,
         install_time=timestamp(generation.install_time) if generation.install_time else None,
         present=generation.present,
+        provenance=_provenance_message(generation.provenance),
+    )
+
+
+def _provenance_message(origin: Provenance) -> pb.Provenance | None:
+    if not origin.via:
+        return None
+    return pb.Provenance(
+        via=origin.via, source=origin.source, sha256=origin.sha256, signer=origin.signer, actor=origin.actor
     )
 
 

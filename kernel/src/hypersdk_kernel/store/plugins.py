@@ -8,10 +8,13 @@ generations, so that a number is never given twice.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from hypersdk_kernel.model.plugin import Generation, GenerationState, Plugin
+from hypersdk_kernel.model.plugin import Generation, GenerationState, Plugin, Provenance
 from hypersdk_kernel.store import codec
 from hypersdk_kernel.store.tables import generations, plugins
 
@@ -42,7 +45,7 @@ def load(conn: Connection) -> list[Plugin]:
             manifest=None,
             activate_time=row.activate_time,
             present=False,
-            **{key: value for key, value in json.loads(row.body).items() if key in _BODY},
+            **_body(json.loads(row.body)),
         )
         found[row.plugin_id] = plugin.with_generation(generation)
     return [found[i] for i in sorted(found) if found[i].generations]
@@ -75,9 +78,18 @@ def save(conn: Connection, generation: Generation, summary: str) -> None:
             plugin_id=generation.plugin_id, number=generation.number, version=generation.version,
             digest=generation.digest, origin=generation.origin, activate_time=generation.activate_time,
             state=_KEPT_AS.get(generation.state, generation.state).value,
-            body=codec.dumps({key: getattr(generation, key) for key in _BODY}),
+            body=codec.dumps(
+                {key: getattr(generation, key) for key in _BODY} | {"provenance": asdict(generation.provenance)}
+            ),
         )
     )  # fmt: skip
+
+
+def _body(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row's JSON says; of one written before a field was there, the field's default."""
+    origin = data.get("provenance") or {}
+    known = {f.name: str(origin[f.name]) for f in fields(Provenance) if f.name in origin}
+    return {**{key: data[key] for key in _BODY if key in data}, "provenance": Provenance(**known)}
 
 
 def remove(conn: Connection, generation: Generation) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from hypersdk.errors import Unavailable
 
-from hyperctl.commands import plugin_new
+from hyperctl.commands import plugin_new, pluginsigning
 from hyperctl.commands.common import DryRunOption, OutputOption, complete_plugin, full_name, mode_of
 from hyperctl.messages import enum_name
 from hyperctl.output import Column, Mode, show_list, show_one, show_streamed, show_value
@@ -81,6 +81,11 @@ GENERATION_COLUMNS: list[Column[Generation]] = [
     Column("RESTARTS", lambda g: g.host.restart_count),
     Column("REASON", lambda g: g.failure_reason),
     Column("ORIGIN", lambda g: g.origin, wide=True),
+    Column("VIA", lambda g: g.provenance.via, wide=True),
+    Column("SOURCE", lambda g: g.provenance.source, wide=True),
+    Column("SHA256", lambda g: g.provenance.sha256[:12], wide=True),
+    Column("SIGNER", lambda g: g.provenance.signer, wide=True),
+    Column("BY", lambda g: g.provenance.actor, wide=True),
     Column("MESSAGE", lambda g: g.failure_message, wide=True),
 ]
 
@@ -215,3 +220,4 @@ def collect_garbage(context: typer.Context, dry_run: DryRunOption = False, outpu
 
 
 plugin_new.register(app)
+pluginsigning.register(app)

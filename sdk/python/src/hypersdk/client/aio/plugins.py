@@ -11,6 +11,7 @@ import grpc
 from hypersdk.api.plugins.v1 import plugins_pb2, plugins_pb2_grpc
 from hypersdk.client.aio.caller import AsyncCaller
 from hypersdk.client.aio.pager import AsyncPager
+from hypersdk.signing import read_signature
 
 CHUNK_BYTES = 1 << 20
 SWAP_TIMEOUT_S = 120.0
@@ -52,12 +53,14 @@ class AsyncPlugins:
         install_only: bool = False,
         validate_only: bool = False,
         request_id: str = "",
+        signature: str = "",
         timeout_s: float | None = SWAP_TIMEOUT_S,
     ) -> plugins_pb2.Plugin:
         """Take a wheel on the daemon's machine, or what meets `requirement` in its configured sources, into the store
-        and, unless `install_only`, into use."""
+        and, unless `install_only`, into use. `signature`: what the wheel's signature file holds, if it does not lie
+        beside it."""
         request = plugins_pb2.InstallPluginRequest(
-            install_only=install_only, validate_only=validate_only, request_id=request_id
+            install_only=install_only, validate_only=validate_only, request_id=request_id, signature=signature
         )
         if requirement:
             request.requirement = requirement
@@ -73,10 +76,12 @@ class AsyncPlugins:
         validate_only: bool = False,
         timeout_s: float = SWAP_TIMEOUT_S,
     ) -> plugins_pb2.Plugin:
-        """`install` of a wheel on this machine. Raises OSError when it cannot be read."""
+        """`install` of a wheel on this machine, with the signature file beside it if there is one. Raises OSError when
+        it cannot be read."""
         spec = plugins_pb2.UploadPluginSpec(
-            file_name=wheel.name, install_only=install_only, validate_only=validate_only
-        )
+            file_name=wheel.name, install_only=install_only, validate_only=validate_only,
+            signature=read_signature(wheel).decode("utf-8", "replace"),
+        )  # fmt: skip
         return await self._caller.upload(self._stub.UploadPlugin, _parts(wheel, spec), timeout_s)
 
     async def uninstall(self, name: str, *, validate_only: bool = False, request_id: str = "") -> None:

@@ -12,6 +12,7 @@ import grpc
 from hypersdk.api.plugins.v1 import plugins_pb2, plugins_pb2_grpc
 from hypersdk.client.blocking.caller import Caller
 from hypersdk.client.blocking.pager import Pager
+from hypersdk.signing import read_signature
 
 CHUNK_BYTES = 1 << 20
 SWAP_TIMEOUT_S = 120.0
@@ -53,12 +54,14 @@ class Plugins:
         install_only: bool = False,
         validate_only: bool = False,
         request_id: str = "",
+        signature: str = "",
         timeout_s: float | None = SWAP_TIMEOUT_S,
     ) -> plugins_pb2.Plugin:
         """Take a wheel on the daemon's machine, or what meets `requirement` in its configured sources, into the store
-        and, unless `install_only`, into use."""
+        and, unless `install_only`, into use. `signature`: what the wheel's signature file holds, if it does not lie
+        beside it."""
         request = plugins_pb2.InstallPluginRequest(
-            install_only=install_only, validate_only=validate_only, request_id=request_id
+            install_only=install_only, validate_only=validate_only, request_id=request_id, signature=signature
         )
         if requirement:
             request.requirement = requirement
@@ -74,10 +77,12 @@ class Plugins:
         validate_only: bool = False,
         timeout_s: float = SWAP_TIMEOUT_S,
     ) -> plugins_pb2.Plugin:
-        """`install` of a wheel on this machine. Raises OSError when it cannot be read."""
+        """`install` of a wheel on this machine, with the signature file beside it if there is one. Raises OSError when
+        it cannot be read."""
         spec = plugins_pb2.UploadPluginSpec(
-            file_name=wheel.name, install_only=install_only, validate_only=validate_only
-        )
+            file_name=wheel.name, install_only=install_only, validate_only=validate_only,
+            signature=read_signature(wheel).decode("utf-8", "replace"),
+        )  # fmt: skip
         return self._caller.upload(self._stub.UploadPlugin, _parts(wheel, spec), timeout_s)
 
     def uninstall(self, name: str, *, validate_only: bool = False, request_id: str = "") -> None:

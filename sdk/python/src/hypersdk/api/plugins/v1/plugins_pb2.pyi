@@ -129,6 +129,7 @@ class Generation(_message.Message):
     ORIGIN_FIELD_NUMBER: _builtins.int
     INSTALL_TIME_FIELD_NUMBER: _builtins.int
     PRESENT_FIELD_NUMBER: _builtins.int
+    PROVENANCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     digest: _builtins.str
@@ -150,6 +151,10 @@ class Generation(_message.Message):
     def host(self) -> Global___HostStatus: ...
     @_builtins.property
     def install_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def provenance(self) -> Global___Provenance:
+        """Where an installed build came from; absent for what is in the daemon's own environment."""
+
     def __init__(
         self,
         *,
@@ -166,14 +171,51 @@ class Generation(_message.Message):
         origin: _builtins.str = ...,
         install_time: _timestamp_pb2.Timestamp | None = ...,
         present: _builtins.bool = ...,
+        provenance: Global___Provenance | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "host", b"host", "install_time", b"install_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "host", b"host", "install_time", b"install_time", "provenance", b"provenance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "api_version", b"api_version", "components", b"components", "digest", b"digest", "failure_message", b"failure_message", "failure_reason", b"failure_reason", "host", b"host", "install_time", b"install_time", "name", b"name", "origin", b"origin", "present", b"present", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "api_version", b"api_version", "components", b"components", "digest", b"digest", "failure_message", b"failure_message", "failure_reason", b"failure_reason", "host", b"host", "install_time", b"install_time", "name", b"name", "origin", b"origin", "present", b"present", "provenance", b"provenance", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Generation: _TypeAlias = Generation  # noqa: Y015
+
+@_typing.final
+class Provenance(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VIA_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    SIGNER_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    via: _builtins.str
+    """`path`, `upload`, `plugins.d`, `wheels` (of `plugin_wheels`), `index`."""
+    source: _builtins.str
+    """The wheel's file name, or the requirement."""
+    sha256: _builtins.str
+    """Hex SHA-256 of the wheel; empty from an index."""
+    signer: _builtins.str
+    """Id of the key whose signature was checked; empty: none was."""
+    actor: _builtins.str
+    """Who installed it; `install_time` says when."""
+    def __init__(
+        self,
+        *,
+        via: _builtins.str = ...,
+        source: _builtins.str = ...,
+        sha256: _builtins.str = ...,
+        signer: _builtins.str = ...,
+        actor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "sha256", b"sha256", "signer", b"signer", "source", b"source", "via", b"via"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Provenance: _TypeAlias = Provenance  # noqa: Y015
 
 @_typing.final
 class Component(_message.Message):
@@ -381,6 +423,7 @@ class InstallPluginRequest(_message.Message):
     INSTALL_ONLY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
     wheel_path: _builtins.str
     """Absolute path of a wheel on the daemon's machine."""
     requirement: _builtins.str
@@ -389,6 +432,8 @@ class InstallPluginRequest(_message.Message):
     """Into the store only; ActivatePlugin swaps to it later."""
     request_id: _builtins.str
     validate_only: _builtins.bool
+    signature: _builtins.str
+    """The content of the wheel's signature file; empty: of `<wheel_path>.sig`, if it is there."""
     def __init__(
         self,
         *,
@@ -397,10 +442,11 @@ class InstallPluginRequest(_message.Message):
         install_only: _builtins.bool = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        signature: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["requirement", b"requirement", "source", b"source", "wheel_path", b"wheel_path"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["install_only", b"install_only", "request_id", b"request_id", "requirement", b"requirement", "source", b"source", "validate_only", b"validate_only", "wheel_path", b"wheel_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["install_only", b"install_only", "request_id", b"request_id", "requirement", b"requirement", "signature", b"signature", "source", b"source", "validate_only", b"validate_only", "wheel_path", b"wheel_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["wheel_path", "requirement"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
@@ -443,21 +489,25 @@ class UploadPluginSpec(_message.Message):
     FILE_NAME_FIELD_NUMBER: _builtins.int
     INSTALL_ONLY_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
     file_name: _builtins.str
     """The wheel's own file name, which has its version and tags."""
     install_only: _builtins.bool
     validate_only: _builtins.bool
     """Checks everything, keeps nothing."""
+    signature: _builtins.str
+    """The content of the wheel's signature file; empty: none."""
     def __init__(
         self,
         *,
         file_name: _builtins.str = ...,
         install_only: _builtins.bool = ...,
         validate_only: _builtins.bool = ...,
+        signature: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_name", b"file_name", "install_only", b"install_only", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_name", b"file_name", "install_only", b"install_only", "signature", b"signature", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
