@@ -27,6 +27,7 @@ from hypersdk_kernel.security.secrets import check_references, resolve_secrets, 
 from hypersdk_kernel.store import codec
 from hypersdk_kernel.store import connections as rows
 from hypersdk_kernel.store import jobs as job_rows
+from hypersdk_kernel.store import subscriptions as subscription_rows
 from hypersdk_kernel.store.engine import Store, Tx
 from hypersdk_kernel.store.requests import RequestKey, once
 
@@ -137,8 +138,8 @@ class Connections:
         key: RequestKey | None = None,
         validate_only: bool = False,
     ) -> None:
-        """Raises FailedPrecondition (CONNECTION_IN_USE) while a job that has not ended names it, or
-        another connection takes its secrets from it."""
+        """Raises FailedPrecondition (CONNECTION_IN_USE) while a job that has not ended or a
+        subscription names it, or another connection takes its secrets from it."""
 
         def check(tx: Tx) -> Connection:
             old = _load(tx, connection_id, etag)
@@ -155,6 +156,13 @@ class Connections:
                     f"{old.name} has secrets of {', '.join(served)}; change or delete those first",
                     reason="CONNECTION_IN_USE",
                     metadata={"connections": ",".join(served)},
+                )
+            told = subscription_rows.using(tx.conn, connection_id, 5)
+            if told:
+                raise FailedPrecondition(
+                    f"{old.name} is used by {', '.join(told)}; delete those first, or give them another connection",
+                    reason="CONNECTION_IN_USE",
+                    metadata={"subscriptions": ",".join(told)},
                 )
             if not validate_only:
                 rows.remove(tx.conn, connection_id)

@@ -25,8 +25,11 @@ from hypersdk_kernel import __version__
 from hypersdk_kernel.engine.connections import Connections
 from hypersdk_kernel.engine.dispatcher import Dispatcher, RunnerSettings
 from hypersdk_kernel.engine.jobs import Jobs
+from hypersdk_kernel.engine.notifying import NotifierCalls
+from hypersdk_kernel.engine.subscriptions import Subscriptions
 from hypersdk_kernel.engine.vaults import Vaults
 from hypersdk_kernel.events.bus import Bus
+from hypersdk_kernel.events.delivery import Deliveries
 from hypersdk_kernel.hosting import restore
 from hypersdk_kernel.hosting.discovery import discover
 from hypersdk_kernel.hosting.dropfolder import DropFolder
@@ -65,6 +68,7 @@ from hypersdk_kernel.services.jobs import JobService
 from hypersdk_kernel.services.operations import OperationsService
 from hypersdk_kernel.services.plugins import Operators, PluginService
 from hypersdk_kernel.services.pluginwatch import PluginWatcher
+from hypersdk_kernel.services.subscriptions import SubscriptionService
 from hypersdk_kernel.services.system import KernelFacts, SystemService
 from hypersdk_kernel.services.watch import JobWatcher
 from hypersdk_kernel.store import plugins as plugin_rows
@@ -121,6 +125,9 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         jobs = Jobs(store, clock, registry, connections, dispatcher)
         bus = Bus(store)
         store.on_commit.append(bus.publish)
+        notifiers = NotifierCalls(connections, registry, hosts, clock)
+        deliveries = Deliveries(store, clock, notifiers.send)
+        store.on_commit.append(deliveries.publish)
         router = Router(registry, hosts, connections.resolve, connections.names)
         services: list[Service] = [
             JobService(jobs, JobWatcher(jobs, bus, settings.heartbeat_s)),
@@ -132,6 +139,7 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
                 PluginWatcher(registry, hosts, bus, settings.heartbeat_s),
             ),
             EventService(store, bus, settings.heartbeat_s),
+            SubscriptionService(Subscriptions(store, clock), notifiers),
             AuditService(store),
             SystemService(facts, clock, store, jobs, connections, registry, dispatcher),
             OperationsService(jobs, bus),
@@ -144,6 +152,8 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         facts.addresses = _listen(server, settings, state, clock)
         stack.push_async_callback(dispatcher.stop)
         await dispatcher.start()
+        stack.push_async_callback(deliveries.stop)
+        await deliveries.start()
         await server.start()
         stack.push_async_callback(server.stop, settings.grace_s)
         stack.push_async_callback(_drain, health, dispatcher, bus, gate.streams)

@@ -28,7 +28,7 @@ def job_message(job: Job) -> pb.Job:
         task=job.task,
         spec=struct(job.spec),
         priority=job.priority,
-        retry_policy=_retry_message(job.retry),
+        retry_policy=retry_message(job.retry),
         bandwidth_limit_bytes=job.bandwidth_limit_bytes,
         state=_JOB_STATES[job.state],
         state_message=job.state_message,
@@ -40,7 +40,7 @@ def job_message(job: Job) -> pb.Job:
         attempt_count=job.attempt_count,
         progress=_progress_message(job.progress),
         result=None if job.result is None else struct(job.result),
-        error=_error_message(job.error),
+        error=error_message(job.error),
         cancel_requested=job.cancel_requested,
         etag=job.etag,
     )
@@ -59,7 +59,7 @@ def attempt_message(attempt: Attempt) -> pb.Attempt:
         state=_ATTEMPT_STATES[attempt.state],
         start_time=timestamp(attempt.start_time),
         end_time=_time(attempt.end_time),
-        error=_error_message(attempt.error),
+        error=error_message(attempt.error),
         progress=_progress_message(attempt.progress),
         runner_pid=attempt.runner_pid,
         resumed=attempt.resumed,
@@ -76,29 +76,32 @@ def new_job(request: pb.CreateJobRequest) -> NewJob:
         display_name=job.display_name,
         labels=dict(job.labels),
         priority=job.priority if job.HasField("priority") else _DEFAULT_PRIORITY,
-        retry=_retry(job.retry_policy),
+        retry=retry_of(job.retry_policy),
         bandwidth_limit_bytes=job.bandwidth_limit_bytes,
     )
 
 
-def _retry(policy: pb.RetryPolicy) -> RetryPolicy:
+def retry_of(
+    policy: pb.RetryPolicy, default: RetryPolicy = _DEFAULT_RETRY, field: str = "job.retry_policy"
+) -> RetryPolicy:
+    """What a message asks for, `default` where it says nothing. Raises InvalidArgument."""
     if 0 < policy.multiplier < 1:
         rule = "must be 1 to 10, or 0 for the default"
         raise InvalidArgument(
-            f"job.retry_policy.multiplier {rule}",
+            f"{field}.multiplier {rule}",
             reason="VALUE_INVALID",
-            violations=(FieldViolation("job.retry_policy.multiplier", rule),),
+            violations=(FieldViolation(f"{field}.multiplier", rule),),
         )
     initial, longest = policy.HasField("initial_delay"), policy.HasField("max_delay")
     return RetryPolicy(
-        max_attempts=policy.max_attempts or _DEFAULT_RETRY.max_attempts,
-        initial_delay_s=seconds_of(policy.initial_delay) if initial else _DEFAULT_RETRY.initial_delay_s,
-        multiplier=policy.multiplier or _DEFAULT_RETRY.multiplier,
-        max_delay_s=seconds_of(policy.max_delay) if longest else _DEFAULT_RETRY.max_delay_s,
+        max_attempts=policy.max_attempts or default.max_attempts,
+        initial_delay_s=seconds_of(policy.initial_delay) if initial else default.initial_delay_s,
+        multiplier=policy.multiplier or default.multiplier,
+        max_delay_s=seconds_of(policy.max_delay) if longest else default.max_delay_s,
     )
 
 
-def _retry_message(policy: RetryPolicy) -> pb.RetryPolicy:
+def retry_message(policy: RetryPolicy) -> pb.RetryPolicy:
     return pb.RetryPolicy(
         max_attempts=policy.max_attempts,
         initial_delay=duration(policy.initial_delay_s),
@@ -122,7 +125,7 @@ def _progress_message(progress: Progress | None) -> pb.Progress | None:
     )
 
 
-def _error_message(error: Mapping[str, Any] | None) -> pb.JobError | None:
+def error_message(error: Mapping[str, Any] | None) -> pb.JobError | None:
     if error is None:
         return None
     metadata = error.get("metadata")

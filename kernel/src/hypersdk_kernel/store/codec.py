@@ -34,16 +34,16 @@ def job_to_json(job: Job) -> dict[str, Any]:
 
 
 def job_from_json(data: Mapping[str, Any]) -> Job:
-    values = _known(Job, data)
+    values = known(Job, data)
     values["state"] = JobState(data["state"])
-    values["retry"] = _retry(data.get("retry") or {})
+    values["retry"] = retry_from_json(data.get("retry") or {})
     values["dependencies"] = tuple(
         Dependency(d["job_id"], Need(d["need"]), d.get("condition", "")) for d in data.get("dependencies") or ()
     )
     values["unmet"] = Unmet(data.get("unmet") or Unmet.CANCEL)
     values["progress"] = _progress(data.get("progress"))
     values["pins"] = tuple(
-        Pin(**{**_known(Pin, pin), "components": tuple(pin["components"])}) for pin in data.get("pins") or ()
+        Pin(**{**known(Pin, pin), "components": tuple(pin["components"])}) for pin in data.get("pins") or ()
     )
     return Job(**values)
 
@@ -55,7 +55,7 @@ def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
 
 
 def attempt_from_json(data: Mapping[str, Any]) -> Attempt:
-    values = _known(Attempt, data)
+    values = known(Attempt, data)
     values["state"] = AttemptState(data["state"])
     values["progress"] = _progress(data.get("progress"))
     return Attempt(**values)
@@ -66,7 +66,7 @@ def connection_to_json(connection: Connection) -> dict[str, Any]:
 
 
 def connection_from_json(data: Mapping[str, Any]) -> Connection:
-    return Connection(**_known(Connection, data))
+    return Connection(**known(Connection, data))
 
 
 def schedule_to_json(schedule: Schedule) -> dict[str, Any]:
@@ -79,14 +79,15 @@ def schedule_to_json(schedule: Schedule) -> dict[str, Any]:
 
 
 def schedule_from_json(data: Mapping[str, Any]) -> Schedule:
-    values = _known(Schedule, data)
-    values["timing"] = Timing(**_known(Timing, data["timing"]))
-    values["status"] = Status(**_known(Status, data["status"]))
+    values = known(Schedule, data)
+    values["timing"] = Timing(**known(Timing, data["timing"]))
+    values["status"] = Status(**known(Status, data["status"]))
     values["missed"], values["overlap"] = MissedPolicy(data["missed"]), OverlapPolicy(data["overlap"])
     return Schedule(**values)
 
 
-def _known(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
+def known(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `data` the dataclass `cls` has a field for."""
     names = _FIELDS.get(cls)
     if names is None:
         names = _FIELDS[cls] = frozenset(f.name for f in dataclasses.fields(cls))
@@ -96,12 +97,12 @@ def _known(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
 _FIELDS: dict[type, frozenset[str]] = {}
 
 
-def _retry(data: Mapping[str, Any]) -> RetryPolicy:
-    values = _known(RetryPolicy, data)
+def retry_from_json(data: Mapping[str, Any]) -> RetryPolicy:
+    values = known(RetryPolicy, data)
     values["strategy"] = Backoff(values.get("strategy") or Backoff.EXPONENTIAL)
     values["only"], values["never"] = tuple(values.get("only") or ()), tuple(values.get("never") or ())
     return RetryPolicy(**values)
 
 
 def _progress(data: Mapping[str, Any] | None) -> Progress | None:
-    return None if data is None else Progress(**_known(Progress, data))
+    return None if data is None else Progress(**known(Progress, data))

@@ -9,7 +9,7 @@ import sqlalchemy
 from hypersdk.errors import FailedPrecondition
 from sqlalchemy import inspect, text
 
-HEAD = "0004"
+HEAD = "0005"
 """Newest revision in migrations/versions; a test compares."""
 
 

@@ -148,3 +148,33 @@ schedules = Table(
     Column("status", Text, nullable=False),
     Index("schedules_by_next_start_time", "next_start_time"),
 )  # fmt: skip
+
+subscriptions = Table(
+    "subscriptions", metadata,
+    Column("id", String(63), primary_key=True),
+    Column("uid", String(36), nullable=False, unique=True),
+    Column("connection_id", String(63), nullable=False),
+    Column("create_time", Float, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("subscriptions_by_connection", "connection_id"),
+)  # fmt: skip
+
+subscription_positions = Table(
+    "subscription_positions", metadata,
+    Column("subscription_id", String(63), primary_key=True),
+    Column("cursor", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+)  # fmt: skip
+
+dead_letters = Table(
+    "dead_letters", metadata,
+    Column("subscription_id", String(63), primary_key=True),
+    Column("key", String(63), primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("queued", Integer, nullable=False),
+    Column("create_time", Float, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("dead_letters_by_revision", "subscription_id", "queued", "revision"),
+)  # fmt: skip

@@ -23,6 +23,7 @@ from hyperctl.commands import (
     plugin,
     price,
     storage,
+    subscription,
     system,
 )
 from hyperctl.commands import format as format_command
@@ -83,8 +84,8 @@ def _globals(
 
 for _name, _group in (
     ("job", job.app), ("connection", connection.app), ("machine", machine.app), ("plugin", plugin.app),
-    ("event", event.app), ("audit", audit.app), ("format", format_command.app), ("storage", storage.app),
-    ("price", price.app), ("system", system.app), ("config", config.app),
+    ("event", event.app), ("subscription", subscription.app), ("audit", audit.app), ("format", format_command.app),
+    ("storage", storage.app), ("price", price.app), ("system", system.app), ("config", config.app),
 ):  # fmt: skip
     app.add_typer(_group, name=_name, no_args_is_help=True)
 export.register(app)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hypersdk.client.aio.plugins import AsyncPlugins
     from hypersdk.client.aio.pricing import AsyncPricing
     from hypersdk.client.aio.storage import AsyncStorage
+    from hypersdk.client.aio.subscriptions import AsyncSubscriptions
     from hypersdk.client.aio.system import AsyncSystem
 
 
@@ -91,6 +92,12 @@ class AsyncClient:
         from hypersdk.client.aio.audit import AsyncAudit
 
         return AsyncAudit(self._channel, self._caller)
+
+    @cached_property
+    def subscriptions(self) -> AsyncSubscriptions:
+        from hypersdk.client.aio.subscriptions import AsyncSubscriptions
+
+        return AsyncSubscriptions(self._channel, self._caller)
 
     @cached_property
     def system(self) -> AsyncSystem:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hypersdk.client.blocking.plugins import Plugins
     from hypersdk.client.blocking.pricing import Pricing
     from hypersdk.client.blocking.storage import Storage
+    from hypersdk.client.blocking.subscriptions import Subscriptions
     from hypersdk.client.blocking.system import System
 
 
@@ -92,6 +93,12 @@ class Client:
         from hypersdk.client.blocking.audit import Audit
 
         return Audit(self._channel, self._caller)
+
+    @cached_property
+    def subscriptions(self) -> Subscriptions:
+        from hypersdk.client.blocking.subscriptions import Subscriptions
+
+        return Subscriptions(self._channel, self._caller)
 
     @cached_property
     def system(self) -> System:

@@ -1,0 +1,5 @@
+"""notifier-webhook: events as signed HTTP requests."""
+
+from hypersdk_notifier_webhook.notifier import WebhookNotifier
+
+__all__ = ["WebhookNotifier"]
