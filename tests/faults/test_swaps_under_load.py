@@ -8,7 +8,7 @@ import pytest
 from hypersdk.api.jobs.v1 import jobs_pb2
 from hypersdk.client import Client
 from hypersdk.errors import HyperError
-from support.swapping import ONCE_ONLY, PLUGIN, SLOW_CODE, under_load
+from support.swapping import ONCE_ONLY, PLUGIN, SLOW_CODE, under_load, waiting_wheel
 from support.wheels import FORMAT_CODE, make_wheel
 
 pytestmark = pytest.mark.faults
@@ -106,37 +106,10 @@ def test_a_version_that_turns_bad_is_taken_back_and_no_idempotent_call_fails(cli
     assert failed.failure_reason == "PLUGIN_PROBATION_FAILED"
 
 
-TASK_CODE = """
-import os
-import time
-
-from hypersdk.plugin import Task
-
-
-class Plugin(Task):
-    def run(self, context):
-        while not os.path.exists(context.spec["until"]):
-            context.check()
-            time.sleep(0.02)
-        import hypersdk_task_wait.late
-
-        return {"version": "@version", "late": hypersdk_task_wait.late.VERSION}
-"""
-
-
 def test_running_jobs_finish_on_the_version_that_they_began_with(client, tmp_path):
-    schema = {"type": "object", "required": ["until"], "properties": {"until": {"type": "string"}}}
-    manifest = {
-        "manifest_version": 1, "name": "hypersdk-task-wait", "api_version": "1.0",
-        "components": {"task/wait": {"spec_schema": schema}},
-    }  # fmt: skip
     versions = ["1.0", "2.0", "3.0"]
     for version in versions:
-        wheel = make_wheel(
-            tmp_path, version, distribution="hypersdk-task-wait", kind="task", component="wait", code=TASK_CODE,
-            manifest=manifest, files={"hypersdk_task_wait/late.py": f"VERSION = {version!r}"},
-        )  # fmt: skip
-        client.plugins.upload(wheel)
+        client.plugins.upload(waiting_wheel(tmp_path, version))
     until = tmp_path / "go"
     jobs = {}
     for version in versions:

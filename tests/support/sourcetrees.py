@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from support.wheels import FORMAT_CODE
+from .wheels import FORMAT_CODE
 
 PROJECT = """
 [project]

@@ -11,10 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import grpc
 from hypersdk.api.formats.v1 import formats_pb2, formats_pb2_grpc
 from hypersdk.client import Client
+
+from .wheels import make_wheel
 
 PLUGIN = "plugins/format-swapped"
 SLOW_CODE = """
@@ -46,6 +49,36 @@ ONCE_ONLY = {
     },
 }  # fmt: skip
 """With this manifest the kernel repeats nothing, so that repetition cannot hide what a swap loses."""
+
+TASK_CODE = """
+import os
+import time
+
+from hypersdk.plugin import Task
+
+
+class Plugin(Task):
+    def run(self, context):
+        while not os.path.exists(context.spec["until"]):
+            context.check()
+            time.sleep(0.02)
+        import hypersdk_task_wait.late
+
+        return {"version": "@version", "late": hypersdk_task_wait.late.VERSION}
+"""
+
+
+def waiting_wheel(folder: Path, version: str) -> Path:
+    """A task `wait` that runs until the file `until` of its spec exists, and then imports more of its version."""
+    schema = {"type": "object", "required": ["until"], "properties": {"until": {"type": "string"}}}
+    manifest = {
+        "manifest_version": 1, "name": "hypersdk-task-wait", "api_version": "1.0",
+        "components": {"task/wait": {"spec_schema": schema}},
+    }  # fmt: skip
+    return make_wheel(
+        folder, version, distribution="hypersdk-task-wait", kind="task", component="wait", code=TASK_CODE,
+        manifest=manifest, files={"hypersdk_task_wait/late.py": f"VERSION = {version!r}"},
+    )  # fmt: skip
 
 
 @dataclass

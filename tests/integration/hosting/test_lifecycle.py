@@ -65,7 +65,12 @@ class Kernel:
         return await self.life.install(make_wheel(self.folder, version, **kw), actor="test", **options)
 
     async def version(self):
-        component = self.registry.component("format/swapped")
+        return await self._asked(self.registry.component("format/swapped"))
+
+    async def turn(self):
+        return await self._asked(self.registry.turn("format/swapped"))
+
+    async def _asked(self, component):
         request = {"name": "formats/swapped"}
         answer = await self.hosts.call(component, "x", "GetFormat", request, None, 10.0)
         return answer["create_options"]["version"]
@@ -103,6 +108,73 @@ async def test_versions_are_installed_swapped_and_rolled_back_and_survive_a_rest
     try:
         assert again.states() == {1: S.RETIRED, 2: S.ACTIVE}
         assert await again.version() == "2.0"
+    finally:
+        await again.stop()
+
+
+async def test_a_canary_is_promoted_withdrawn_and_outlives_a_restart(kernel):
+    await kernel.install("1.0")
+    await kernel.install("2.0", activate=False)
+    with pytest.raises(FailedPrecondition) as alone:
+        await kernel.life.activate(ID, 1, actor="test", canary_percent=10)
+    assert alone.value.reason == "CANARY_REFUSED"
+    await kernel.life.activate(ID, 2, actor="test", canary_percent=50)
+    assert kernel.states() == {1: S.ACTIVE, 2: S.CANARY}
+    assert [await kernel.turn() for _ in range(4)] == ["1.0", "2.0"] * 2
+    with pytest.raises(FailedPrecondition) as serving:
+        await kernel.removal.uninstall(ID, 2, actor="test")
+    assert serving.value.reason == "GENERATION_ACTIVE"
+    assert await kernel.removal.collect_garbage(actor="test") == []
+    await kernel.stop()
+
+    again = await Kernel.start(kernel.folder)
+    try:
+        assert again.states() == {1: S.ACTIVE, 2: S.CANARY}
+        assert [await again.turn() for _ in range(4)] == ["1.0", "2.0"] * 2
+        await again.life.roll_back(ID, actor="test")
+        assert {await again.turn() for _ in range(4)} == {"1.0"}
+        await again.life.activate(ID, 2, actor="test", canary_percent=99)
+        await again.life.activate(ID, 1, actor="test")  # all to the active one: withdraws the canary too
+        assert {await again.turn() for _ in range(4)} == {"1.0"}
+        await again.life.activate(ID, 2, actor="test", canary_percent=99)
+        await again.life.activate(ID, 2, actor="test")
+        assert again.states() == {1: S.DRAINING, 2: S.ACTIVE}
+        assert {await again.turn() for _ in range(4)} == {"2.0"}
+        told = [e for e in await again.events() if "canary" in e]
+        started, withdrawn = "plugin.canary_started", "plugin.canary_withdrawn"
+        assert told == [started, withdrawn, started, withdrawn, started]
+        await again.removal.uninstall(ID, None, actor="test")
+    finally:
+        await again.stop()
+
+
+async def test_a_canary_that_turns_bad_after_a_restart_is_withdrawn_too(kernel):
+    await kernel.install("1.0")
+    bad = FORMAT_CODE.replace('return {"version": "@version"}', "raise KeyError('defect')")
+    await kernel.install("2.0", code=bad, activate=False)
+    await kernel.life.activate(ID, 2, actor="test", canary_percent=50)
+    await kernel.stop()
+    again = await Kernel.start(kernel.folder)
+    try:
+        assert {await again.turn() for _ in range(20)} == {"1.0"}
+        assert again.states() == {1: S.ACTIVE, 2: S.FAILED}
+    finally:
+        await again.stop()
+
+
+async def test_a_canary_whose_files_were_touched_while_the_kernel_was_away_is_failed(kernel):
+    await kernel.install("1.0")
+    await kernel.install("2.0", activate=False)
+    await kernel.life.activate(ID, 2, actor="test", canary_percent=50)
+    folder = kernel.builds.folder(kernel.registry.plugin(ID).canary)
+    await kernel.stop()
+    module = folder / "hypersdk_format_swapped" / "__init__.py"
+    module.write_text(module.read_text() + "# touched")
+    again = await Kernel.start(kernel.folder)
+    try:
+        assert again.states() == {1: S.ACTIVE, 2: S.FAILED}
+        assert again.registry.plugin(ID).generation(2).canary_percent == 0
+        assert {await again.turn() for _ in range(4)} == {"1.0"}
     finally:
         await again.stop()
 

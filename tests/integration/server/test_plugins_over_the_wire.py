@@ -1,15 +1,20 @@
 """Installing, swapping and watching plugins through the daemon's face, as client and command line see it."""
 
+import contextlib
 import json
 import threading
 import time
 
+import grpc
 import pytest
+from hypersdk.api.formats.v1 import formats_pb2, formats_pb2_grpc
 from hypersdk.client import Client
 from hypersdk.errors import FailedPrecondition, HyperError, InvalidArgument, NotFound
+from integration.server.conftest import details_of
 from support.daemon import Daemon
 from support.sourcetrees import make_tree
-from support.wheels import make_wheel
+from support.swapping import waiting_wheel
+from support.wheels import FORMAT_CODE, make_wheel
 
 NAME = "plugins/format-swapped"
 
@@ -103,7 +108,7 @@ def test_the_command_line_shows_what_it_did(swapper, tmp_path):
     swapper.hyperctl("plugin", "install", make_wheel(tmp_path, "1.0"))
     table = swapper.hyperctl("plugin", "install", make_wheel(tmp_path, "2.0")).stdout
     assert table.splitlines()[0].split() == [
-        "GENERATION", "VERSION", "DIGEST", "STATE", "SINCE", "CALLS", "ERRORS", "RESTARTS", "REASON",
+        "GENERATION", "VERSION", "DIGEST", "STATE", "SINCE", "HOST", "JOBS", "CALLS", "ERRORS", "RESTARTS", "REASON",
     ]  # fmt: skip
     assert "format-swapped/generations/2" in table
     assert "ACTIVE" in table
@@ -137,6 +142,78 @@ def test_a_wheel_dropped_into_plugins_d_serves_and_a_restart_respects_the_operat
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert version(client) == "1.0"
+
+
+def test_a_canary_gets_its_share_of_calls_until_it_is_promoted_or_withdrawn(swapper, tmp_path):
+    with connect(swapper) as client:
+        client.plugins.upload(make_wheel(tmp_path, "1.0"))
+        client.plugins.upload(make_wheel(tmp_path, "2.0"), install_only=True)
+        started = client.plugins.activate(NAME, version="2.0", canary_percent=25)
+        assert started.active_generation.version == "1.0"
+        assert [(g.version, g.canary_percent) for g in started.generations] == [("1.0", 0), ("2.0", 25)]
+        assert [version(client) for _ in range(8)] == ["1.0", "1.0", "1.0", "2.0"] * 2
+        assert "ACTIVE, CANARY 2.0 25%" in swapper.hyperctl("plugin", "list").stdout
+        assert "CANARY 25%" in swapper.hyperctl("plugin", "generations", "format-swapped").stdout
+        with pytest.raises(InvalidArgument):
+            client.plugins.activate(NAME, version="2.0", canary_percent=100)
+        client.plugins.rollback(NAME)
+        assert {version(client) for _ in range(8)} == {"1.0"}
+        shown = swapper.hyperctl("plugin", "activate", "format-swapped", "2.0", "--canary", "50").stdout
+        assert "CANARY 50%" in shown
+        client.plugins.activate(NAME, version="2.0")
+        assert {version(client) for _ in range(8)} == {"2.0"}
+
+
+def test_jobs_are_shared_with_a_canary_and_counted_while_they_hold_their_builds(swapper, tmp_path):
+    plugin, until_ = "plugins/task-wait", tmp_path / "go"
+    with connect(swapper) as client:
+        for number, install_only in (("1.0", False), ("2.0", True)):
+            client.plugins.upload(waiting_wheel(tmp_path, number), install_only=install_only)
+        client.plugins.activate(plugin, version="2.0", canary_percent=50)
+        jobs = []
+        for _ in range(4):  # one after the other: pins are made at the first dispatch
+            jobs.append(client.jobs.create("wait", {"until": str(until_)}).name)
+            until(lambda: client.jobs.get(jobs[-1]).pins)
+        assert [client.jobs.get(job).pins[0].version for job in jobs] == ["1.0", "2.0"] * 2
+
+        def held():
+            return {g.version: g.pinned_job_count for g in client.plugins.get(plugin).generations}
+
+        assert held() == {"1.0": 2, "2.0": 2}
+        client.plugins.rollback(plugin)
+        until_.touch()
+        assert [client.jobs.wait(job, timeout_s=30).result["version"] for job in jobs] == ["1.0", "2.0"] * 2
+        assert held() == {"1.0": 0, "2.0": 0}
+
+
+def test_a_quarantined_host_is_let_out_by_reset(swapper, tmp_path):
+    broken = tmp_path / "broken"
+    broken.touch()
+    harm = f"import os\n        if os.path.exists({str(broken)!r}):\n            os._exit(3)\n        return {{"
+    with connect(swapper) as client, swapper_channel(swapper) as stub:
+
+        def refusal():
+            """Without the client's own retries."""
+            try:
+                stub.GetFormat(formats_pb2.GetFormatRequest(name="formats/swapped"), timeout=10)
+            except grpc.RpcError as exc:
+                return details_of(exc)["reason"]
+            return ""
+
+        client.plugins.upload(make_wheel(tmp_path, "1.0", code=FORMAT_CODE.replace("return {", harm)))
+        until(lambda: refusal() == "HOST_QUARANTINED")
+        assert "QUARANTINED" in swapper.hyperctl("plugin", "generations", "format-swapped").stdout
+        broken.unlink()
+        client.plugins.reset(NAME, validate_only=True)
+        assert refusal() == "HOST_QUARANTINED"
+        swapper.hyperctl("plugin", "reset", "format-swapped")
+        assert version(client) == "1.0"
+
+
+@contextlib.contextmanager
+def swapper_channel(daemon):
+    with grpc.insecure_channel(f"unix:{daemon.state / 'hypersdkd.sock'}") as channel:
+        yield formats_pb2_grpc.FormatServiceStub(channel)
 
 
 def test_a_source_folder_is_served_without_being_installed_and_reloaded_when_it_is_saved(tmp_path):

@@ -59,7 +59,7 @@ class Dispatcher:
         self,
         store: Store,
         clock: Clock,
-        registry: taskspec.Components,
+        registry: taskspec.Registry,
         connections: Connections,
         runs: Path,
         settings: RunnerSettings,

@@ -28,7 +28,7 @@ class Preparer:
 
     def __init__(
         self,
-        registry: taskspec.Components,
+        registry: taskspec.Registry,
         connections: Connections,
         runs: Path,
         verify: Callable[[Generation], None] = lambda _generation: None,
@@ -44,14 +44,15 @@ class Preparer:
     async def prepare(self, job: Job) -> tuple[list[ActiveComponent], dict[str, Any]]:
         """The components this job runs with, and its runner's spec but for the attempt's own fields. Raises what the
         registry and the connections raise."""
-        task = self._registry.component(f"task/{job.task}")
+        registry: taskspec.Components = self._registry if job.pins else self._registry.draw()
+        task = registry.component(f"task/{job.task}")
         needs = taskspec.needs(task.manifest.spec_schema, job.spec)
         resolved = {c.name: c for c in [await self._connections.resolve(f"connections/{i}") for i in needs.connections]}
         if job.pins:
-            components = taskspec.pinned_components(self._registry, job.pins)
+            components = taskspec.pinned_components(registry, job.pins)
         else:
             kinds = sorted({c.component for c in resolved.values()})
-            components = taskspec.choose(self._registry, task, kinds, needs.formats)
+            components = taskspec.choose(registry, task, kinds, needs.formats)
         installed = {c.generation.name: c.generation for c in components if c.generation.origin == "installed"}
         for generation in installed.values():
             await asyncio.to_thread(self._verify, generation)

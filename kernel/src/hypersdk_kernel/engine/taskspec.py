@@ -27,6 +27,12 @@ class Components(Protocol):
     def pinned(self, pin: Pin) -> Generation: ...
 
 
+class Registry(Components, Protocol):
+    """hosting.Registry, as far as dispatching needs it."""
+
+    def draw(self) -> Components: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Needs:
     """What a spec names: ids of connections, formats and repositories, each with the field that names it."""
@@ -97,7 +103,8 @@ def choose(
     registry: Components, task: ActiveComponent, connection_components: Iterable[str], formats: Mapping[str, str]
 ) -> list[ActiveComponent]:
     """The components a runner of this job imports: the task, those of its connections, the formats it names, and
-    whatever all of these say they use. Raises NotFound (COMPONENT_UNKNOWN) or, for a format, InvalidArgument."""
+    whatever all of these say they use. `registry`: for a job that starts, a draw (hosting.canary). Raises NotFound
+    (COMPONENT_UNKNOWN) or, for a format, InvalidArgument."""
     chosen = {task.name: task}
     for name in connection_components:
         chosen.setdefault(name, registry.component(name))
@@ -112,8 +119,8 @@ def choose(
     for component in list(chosen.values()):
         for pattern in component.manifest.uses:
             for used in registry.components(pattern.partition("/")[0]):
-                if fnmatch.fnmatchcase(used.name, pattern):
-                    chosen.setdefault(used.name, used)
+                if fnmatch.fnmatchcase(used.name, pattern) and used.name not in chosen:
+                    chosen[used.name] = registry.component(used.name)
     return list(chosen.values())
 
 

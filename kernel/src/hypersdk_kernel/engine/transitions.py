@@ -8,7 +8,7 @@ from typing import Any
 from hypersdk.errors import Aborted, NotFound
 
 from hypersdk_kernel.model.job import TERMINAL, Job, JobEvent, next_state
-from hypersdk_kernel.store import codec
+from hypersdk_kernel.store import codec, pins
 from hypersdk_kernel.store import jobs as rows
 from hypersdk_kernel.store import schedules as schedule_rows
 from hypersdk_kernel.store.engine import Tx
@@ -52,6 +52,8 @@ def note(tx: Tx, job: Job, event_type: str, actor: str, **fields: Any) -> Job:
     """`job` with `fields` changed but not its state, saved, with an event of that type."""
     changed = replace(job, update_time=tx.now, revision=tx.new_revision(), **fields)
     rows.save(tx.conn, changed)
+    if "pins" in fields or (changed.terminal and changed.pins):
+        pins.follow(tx.conn, changed)
     announce(tx, changed, event_type, actor)
     return changed
 

@@ -47,6 +47,13 @@ class Backoff:
         delay = min(policy.first_delay_s * 2.0 ** min(self._in_row - 1, 30), policy.max_delay_s)
         self._start_at = now + delay * (1 - random / 2)
 
+    def forget(self) -> None:
+        """An operator has mended what made it crash: it may be started at once."""
+        self._recent.clear()
+        self._in_row = 0
+        self._start_at = 0.0
+        self._quarantined_until = 0.0
+
     def wait_s(self, now: float) -> float:
         """Seconds until a start is allowed; 0 at once."""
         return max(0.0, self._start_at - now)

@@ -26,10 +26,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SourcePage:
-    """What one source answered."""
+    """What one source answered. `token`: by which this page is had again; that of the question unless another is
+    given."""
 
     items: Sequence[Any]
     next_token: str
+    token: str | None = None
 
 
 @dataclass(slots=True)
@@ -92,7 +94,8 @@ async def _round(
         room = page_size - len(page.items)
         page.items.extend(fresh[:room])
         if len(fresh) > room:
-            return Cursor(cursor.source, cursor.token, cursor.skip + room, cursor.page_size)
+            again = cursor.token if answer.token is None else answer.token
+            return Cursor(cursor.source, again, cursor.skip + room, cursor.page_size)
         if answer.next_token:
             return Cursor(cursor.source, answer.next_token, 0, page_size)
     return None

@@ -130,6 +130,10 @@ class Host:
         await process.peer.request("ping", {}, self._policy.heartbeat_timeout_s)
         return self._loop.time() - began
 
+    def reset(self) -> None:
+        """Forget its crashes; what was counted stays."""
+        self._backoff.forget()
+
     def status(self) -> HostStatus:
         process = self._process
         ended = self._ended.cause if self._ended is not None else ""

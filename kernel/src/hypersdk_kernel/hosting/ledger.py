@@ -19,9 +19,8 @@ from hypersdk_kernel.hosting.registry import Registry
 from hypersdk_kernel.model.audit import OK
 from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.plugin import Generation, Plugin
-from hypersdk_kernel.store import jobs as job_rows
+from hypersdk_kernel.store import pins, requests
 from hypersdk_kernel.store import plugins as rows
-from hypersdk_kernel.store import requests
 from hypersdk_kernel.store.engine import Store, Tx
 from hypersdk_kernel.store.requests import RequestKey
 
@@ -99,8 +98,12 @@ class Ledger:
 
     async def pinned(self) -> dict[str, str]:
         """Digest → the name of a job that has not ended and is pinned to it."""
-        jobs = await self._store.read(job_rows.unfinished)
-        return {pin.digest: job.name for job in jobs for pin in job.pins}
+        holders = await self._store.read(pins.holders)
+        return {digest: f"jobs/{job_id}" for digest, job_id in holders.items()}
+
+    async def pin_counts(self) -> dict[str, int]:
+        """Digest → how many jobs that have not ended are pinned to it."""
+        return await self._store.read(pins.counts)
 
     def note(self, type_: str, generation: Generation, details: dict[str, Any]) -> None:
         """Record what happened by itself, soon."""
@@ -139,7 +142,7 @@ class Ledger:
 
 def audit(tx: Tx, type_: str, generation: Generation, actor: str, details: Mapping[str, Any]) -> None:
     """What happened to a generation, for the audit trail: the reason, but not a plugin's own words."""
-    kept = {key: details[key] for key in ("from", "reason") if key in details}
+    kept = {key: details[key] for key in ("from", "reason", "percent") if key in details}
     outcome = str(details.get("reason", OK)) if type_ == "plugin.failed" else OK
     build = {"version": generation.version, "digest": generation.digest}
     tx.audit(type_, generation.name, actor, outcome, build | kept)

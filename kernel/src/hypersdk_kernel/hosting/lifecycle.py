@@ -50,6 +50,8 @@ class Lifecycle:
         self._clock = clock
         self._find = find
         self.swap = Swap(registry, hosts, clock, policy or SwapPolicy(), ledger.note)
+        for plugin in registry.plugins():
+            self.swap.resume_canary(plugin)
 
     async def install(
         self,
@@ -95,30 +97,43 @@ class Lifecycle:
             return await self._ledger.record(plugin_id, actor, key=key)
 
     async def activate(
-        self, plugin_id: str, number: int, *, actor: str, validate_only: bool = False, key: RequestKey | None = None
+        self,
+        plugin_id: str,
+        number: int,
+        *,
+        actor: str,
+        canary_percent: int = 0,
+        validate_only: bool = False,
+        key: RequestKey | None = None,
     ) -> Plugin:
-        """Swap to a generation. Raises NotFound, FailedPrecondition (GENERATION_GONE, COMPONENT_CONFLICT,
-        HOST_START_FAILED, PLUGIN_SELF_CHECK_FAILED); then the old one serves as if nothing had been."""
+        """Swap to a generation; with `canary_percent` (1 to 99) give it that share beside the active one, until it is
+        activated or withdrawn. To the active one: withdraw the canary. Raises NotFound, FailedPrecondition
+        (GENERATION_GONE, COMPONENT_CONFLICT, CANARY_REFUSED, HOST_START_FAILED, PLUGIN_SELF_CHECK_FAILED); then the old
+        one serves as if nothing had been."""
         known = await self._ledger.recall(key)
         if known is not None:
             return known
         async with self.locks[plugin_id]:
             generation = self.generation(plugin_id, number)
             self._check_startable(generation)
+            if canary_percent:
+                self._check_canary(generation)
             if validate_only:
                 return self._registry.plugin(plugin_id)
-            return await self.put_in_place(generation, actor, key)
+            return await self.put_in_place(generation, actor, key, canary_percent=canary_percent)
 
     async def roll_back(
         self, plugin_id: str, *, actor: str, validate_only: bool = False, key: RequestKey | None = None
     ) -> Plugin:
-        """Swap to the generation that was active before. Raises FailedPrecondition (NO_PREVIOUS_GENERATION) and as
-        `activate`."""
+        """Withdraw the canary; without one, swap to the generation that was active before. Raises FailedPrecondition
+        (NO_PREVIOUS_GENERATION) and as `activate`."""
         known = await self._ledger.recall(key)
         if known is not None:
             return known
         async with self.locks[plugin_id]:
             plugin = self._registry.plugin(plugin_id)
+            if plugin.canary is not None:
+                return plugin if validate_only else await self._withdraw_canary(plugin_id, actor, key)
             previous = plugin.previous
             if previous is None:
                 raise FailedPrecondition(
@@ -174,6 +189,21 @@ class Lifecycle:
                 error = FailedPrecondition(generation.failure_message, reason=generation.failure_reason)
                 raise await self._failed(generation, error, actor)
             return await self.put_in_place(generation, actor, key)
+
+    async def reset(
+        self, plugin_id: str, *, actor: str, validate_only: bool = False, key: RequestKey | None = None
+    ) -> Plugin:
+        """Forget the crashes of a plugin's hosts. Raises NotFound (PLUGIN_NOT_FOUND)."""
+        known = await self._ledger.recall(key)
+        if known is not None:
+            return known
+        plugin = self._registry.plugin(plugin_id)
+        serving = [g for g in (plugin.active, plugin.canary) if g is not None]
+        if validate_only or not serving:
+            return plugin
+        for generation in plugin.generations:
+            self._hosts.reset(generation)
+        return await self._ledger.record(plugin_id, actor, ("plugin.reset", serving[0], {}), key=key)
 
     def generation_of(self, plugin_id: str, version: str) -> Generation:
         """The newest generation of a version, one that can be started before others. Raises NotFound
@@ -255,36 +285,67 @@ class Lifecycle:
         return new
 
     async def put_in_place(
-        self, generation: Generation, actor: str, key: RequestKey | None, *, event: str = "plugin.activated"
+        self,
+        generation: Generation,
+        actor: str,
+        key: RequestKey | None,
+        *,
+        event: str = "plugin.activated",
+        canary_percent: int = 0,
     ) -> Plugin:
-        """Probe and flip; whoever calls holds the plugin's lock. Raises as `activate`."""
+        """Probe and flip, or begin a canary; whoever calls holds the plugin's lock. Raises as `activate`."""
         plugin_id = generation.plugin_id
-        old = self._registry.plugin(plugin_id).active
+        plugin = self._registry.plugin(plugin_id)
+        old, canary = plugin.active, plugin.canary
         if old is not None and old.number == generation.number:
+            if canary is not None:
+                return await self._withdraw_canary(plugin_id, actor, key)
             return await self._ledger.record(plugin_id, actor, key=key)
-        before = generation.state
-        self._set_state(generation, GenerationState.PROBING)
+        await self._probe(generation, actor, serving=generation == canary)
+        details: dict[str, object] = {"from": old.name} if old is not None else {}
+        if canary_percent:
+            fresh = self.swap.start_canary(generation, canary_percent)
+            event, details = "plugin.canary_started", {"percent": canary_percent} | details
+        else:
+            fresh = self.swap.flip(generation, watched=event == "plugin.activated")
         try:
-            self._registry.check_conflict(generation)
-            await self.swap.probe(generation)
-        except HyperError as exc:
-            raise await self._failed(generation, exc, actor) from exc
-        except BaseException:
-            self._set_state(generation, before)
-            raise
-        fresh = self.swap.flip(generation, watched=event == "plugin.activated")
-        try:
-            details = {"from": old.name} if old is not None else {}
             return await self._ledger.record(plugin_id, actor, (event, fresh, details), key=key)
-        except HyperError:
-            if old is not None:  # what a restart would not know must not go on serving
+        except HyperError:  # what a restart would not know must not go on serving
+            if canary_percent:
+                self.swap.withdraw_canary(plugin_id)
+            elif old is not None:
                 self.swap.flip(old, watched=False)
             raise
 
+    async def _probe(self, generation: Generation, actor: str, *, serving: bool) -> None:
+        """`serving`: it is the canary, which goes on with its share meanwhile."""
+        if not serving:
+            self._set_state(generation, GenerationState.PROBING)
+        try:
+            self._registry.check_conflict(generation)
+            await self.swap.probe(generation)
+            now = self._registry.plugin(generation.plugin_id).generation(generation.number)
+            if now is not None and now.state is GenerationState.FAILED:  # the verdict on a canary fell meanwhile
+                raise FailedPrecondition(now.failure_message, reason=now.failure_reason)
+        except HyperError as exc:
+            if serving:
+                self.swap.withdraw_canary(generation.plugin_id)
+            raise await self._failed(generation, exc, actor) from exc
+        except BaseException:
+            if not serving:
+                self._set_state(generation, generation.state)
+            raise
+
+    async def _withdraw_canary(self, plugin_id: str, actor: str, key: RequestKey | None) -> Plugin:
+        drained = self.swap.withdraw_canary(plugin_id)
+        happened = [] if drained is None else [("plugin.canary_withdrawn", drained, {"reason": "asked for"})]
+        return await self._ledger.record(plugin_id, actor, *happened, key=key)
+
     async def _failed(self, generation: Generation, error: HyperError, actor: str) -> HyperError:
         failed = replace(
-            generation, state=GenerationState.FAILED, failure_reason=error.reason, failure_message=error.message
-        )
+            generation, state=GenerationState.FAILED, canary_percent=0, failure_reason=error.reason,
+            failure_message=error.message,
+        )  # fmt: skip
         self._registry.put(self._registry.plugin(generation.plugin_id).with_generation(failed))
         details = {"reason": error.reason, "message": error.message}
         await self._ledger.record(generation.plugin_id, actor, ("plugin.failed", failed, details))
@@ -303,6 +364,17 @@ class Lifecycle:
                 metadata={"generation": generation.name},
             )
         self._registry.check_conflict(generation)
+
+    def _check_canary(self, generation: Generation) -> None:
+        active = self._registry.plugin(generation.plugin_id).active
+        if active is not None and active.number != generation.number:
+            return
+        why = "it is the active one" if active is not None else "no generation is active that it could share with"
+        raise FailedPrecondition(
+            f"{generation.name} cannot be a canary: {why}; activate it at once, or name another",
+            reason="CANARY_REFUSED",
+            metadata={"generation": generation.name},
+        )
 
     def _find_again(self, plugin: Plugin) -> Generation:
         importlib.invalidate_caches()

@@ -17,6 +17,8 @@ MAX_TOKEN_CHARACTERS = 4096
 """As the protos allow `page_token`."""
 
 _CHECK_BYTES = 8
+_MARK = "~"
+_MAX_DIGITS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,30 @@ def decode(text: str, scope: str) -> Cursor:
         raise _invalid()
     source, token, skip, page_size = json.loads(body)
     return Cursor(source, token, skip, page_size)
+
+
+def mark(number: int, token: str) -> str:
+    """A plugin's own token, with the generation that is to have it back while it serves; 0: whichever is active, of
+    which the token itself says enough, but where it is empty or looks like a mark. Raises Internal
+    (PAGE_TOKEN_TOO_LONG)."""
+    if not number and token and not token.startswith(_MARK):
+        return token
+    marked = f"{_MARK}{number}{_MARK}{token}"
+    if len(marked) > MAX_TOKEN_CHARACTERS:
+        raise Internal(f"generation {number} gave a page token too long to be passed on", reason="PAGE_TOKEN_TOO_LONG")
+    return marked
+
+
+def unmark(token: str) -> tuple[int | None, str]:
+    """The generation (None: any) and the token that `mark` was given. Raises InvalidArgument (PAGE_TOKEN_INVALID)."""
+    if not token:
+        return None, token
+    if not token.startswith(_MARK):
+        return 0, token
+    number, found, theirs = token[len(_MARK) :].partition(_MARK)
+    if not found or not number.isascii() or not number.isdigit() or len(number) > _MAX_DIGITS:
+        raise _invalid()
+    return int(number), theirs
 
 
 def _check(body: bytes, scope: str) -> bytes:

@@ -4,6 +4,8 @@
          │
          └──a crash, or too many undeclared errors──▶ failed
 
+A canary is on probation as long as it is one; the active generation stands by for it.
+
 Not here: the time, and what follows from the verdict (swap); who is asked instead (supervisor).
 """
 
@@ -21,6 +23,7 @@ from hypersdk_kernel.model.plugin import ActiveComponent, Generation
 class ProbationPolicy:
     """seconds      how long it lasts; 0: there is none
     errors, share   so many undeclared errors, and more than this share of the calls, fail it
+    window          of so many calls the first half is forgotten: what was good an hour ago excuses nothing now
     slow_s          a call that was not answered in time speaks against the generation if it had at least so long:
                     a client that gives a millisecond proves nothing
     fresh_share     of its time, what an idempotent call gives the fresh generation before it is repeated
@@ -29,6 +32,7 @@ class ProbationPolicy:
     seconds: float = 30.0
     errors: int = 5
     share: float = 0.2
+    window: int = 1000
     slow_s: float = 1.0
     fresh_share: float = 0.5
 
@@ -65,12 +69,11 @@ class Probation:
 
     def answered(self) -> None:
         """A call went as the plugin's contract has it."""
-        self.calls += 1
+        self._count(0)
 
     def erred(self, component: ActiveComponent, method: str, error: HyperError) -> None:
         """A call ended with an error that speaks against the generation."""
-        self.calls += 1
-        self.errors += 1
+        self._count(1)
         if self.errors >= self.policy.errors and self.errors > self.policy.share * self.calls:
             self._fail(
                 f"{self.errors} of {self.calls} calls ended with errors that its manifest does not declare; the last: "
@@ -80,6 +83,13 @@ class Probation:
     def crashed(self, cause: str) -> None:
         """Its host died, or could not be started again."""
         self._fail(f"its host died: {cause}" if cause else "its host died")
+
+    def _count(self, errors: int) -> None:
+        self.calls += 1
+        self.errors += errors
+        if self.calls >= self.policy.window:
+            self.calls //= 2
+            self.errors //= 2
 
     def _fail(self, cause: str) -> None:
         if not (self.failed or self._passed):

@@ -1,14 +1,17 @@
-"""Registry: which component of which generation answers a name.
+"""Registry: which component of which generation answers a name, and whose turn it is beside a canary.
 
 Holds every plugin with its generations, live or not. A pluggy manager carries one proxy for each plugin with an
 ACTIVE generation; nothing of a plugin but its manifest is behind a proxy.
+
+`component` and `components` tell of active generations alone, as whoever looks at a manifest wants it; what is asked or
+started goes by `turn` and `draw`, which give a canary its share.
 
 Not here: finding plugins (discovery), running them (supervisor), putting one generation in another's place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +20,7 @@ import structlog
 from hypersdk.errors import FailedPrecondition, NotFound
 
 from hypersdk_kernel.hosting import hookspecs
+from hypersdk_kernel.hosting.canary import Canary, Draw
 from hypersdk_kernel.hosting.hookspecs import hookimpl
 from hypersdk_kernel.hosting.redaction import SecretFields
 from hypersdk_kernel.model.job import Pin
@@ -45,10 +49,15 @@ class PluginProxy:
 
 class Registry:
     """The plugins of a kernel, in order of id. Where two active plugins offer the same component, the first keeps it
-    and the other's generation is FAILED (COMPONENT_CONFLICT)."""
+    and the other's generation is FAILED (COMPONENT_CONFLICT).
 
-    def __init__(self, plugins: Sequence[Plugin]) -> None:
+    now  seconds since the epoch; when a generation's state is another than before, it gets this `state_time`
+    """
+
+    def __init__(self, plugins: Sequence[Plugin], now: Callable[[], float] = lambda: 0.0) -> None:
+        self._now = now
         self._plugins: dict[str, Plugin] = {}
+        self._canaries: dict[str, Canary] = {}
         self._components: dict[str, ActiveComponent] = {}
         self._selected: dict[str, ActiveComponent] = {}
         self.manager = pluggy.PluginManager(hookspecs.NAMESPACE)
@@ -70,6 +79,30 @@ class Registry:
     def components(self, kind: str) -> list[ActiveComponent]:
         """All active components of a kind, in order of name."""
         return [c for name, c in sorted(self._components.items()) if c.manifest.kind == kind]
+
+    def turn(self, name: str, number: int | None = None) -> ActiveComponent:
+        """Who answers the next call of `kind/id`: the active generation's component, or for its share of them the
+        canary's. `number`: rather that generation, if it is one of the two (0: the active one), for a list that it
+        began. Raises NotFound (COMPONENT_UNKNOWN)."""
+        active = self.component(name)
+        canary = self._canaries.get(active.generation.plugin_id)
+        if canary is None:
+            return active
+        theirs = canary.components.get(active.name)
+        if theirs is None or number == 0 or number == active.generation.number:
+            return active
+        if number == theirs.generation.number or canary.share(active.name):
+            return theirs
+        return active
+
+    def draw(self) -> Draw:
+        """The components of one new job: of each plugin that has a canary, this or the other generation."""
+        return Draw(self)
+
+    def canary_for_job(self, plugin_id: str) -> Canary | None:
+        """The plugin's canary, if the next job is one of its share."""
+        canary = self._canaries.get(plugin_id)
+        return canary if canary is not None and canary.whole and canary.share("") else None
 
     def plugin(self, plugin_id: str) -> Plugin:
         """Raises NotFound (PLUGIN_NOT_FOUND)."""
@@ -105,20 +138,25 @@ class Registry:
         """Take `plugin` in, in the place of the one with its id: from the next line on its active generation answers.
         Does nothing but assign, so that on the loop no call sees half of it. Raises FailedPrecondition
         (COMPONENT_CONFLICT) and changes nothing when another plugin answers for one of its components."""
+        plugin = self._stamped(plugin)
         active = plugin.active
         proxy = None if active is None else PluginProxy(active)
         if active is not None:
             self.check_conflict(active)
+        canary = Canary.of(plugin, self._canaries.get(plugin.id))
         self.remove(plugin.id)
         if proxy is not None:
             self._components.update(proxy.components)
             self.manager.register(proxy, name=plugin.id)
+        if canary is not None:
+            self._canaries[plugin.id] = canary
         self._plugins[plugin.id] = plugin
         self._plugins = dict(sorted(self._plugins.items()))
 
     def remove(self, plugin_id: str) -> None:
         """Forget a plugin. No-op when it is not there."""
         self._selected.clear()
+        self._canaries.pop(plugin_id, None)
         self._plugins.pop(plugin_id, None)
         if self.manager.has_plugin(plugin_id):
             self.manager.unregister(name=plugin_id)
@@ -155,7 +193,22 @@ class Registry:
             else:
                 self._components.update(proxy.components)
                 self.manager.register(proxy, name=plugin.id)
+        canary = Canary.of(plugin, None)
+        if canary is not None:
+            self._canaries[plugin.id] = canary
         self._plugins[plugin.id] = plugin
+
+    def _stamped(self, plugin: Plugin) -> Plugin:
+        """`plugin`, its generations with the time of their last change of state."""
+        known = self._plugins.get(plugin.id)
+        before = {g.number: g for g in known.generations} if known is not None else {}
+        now = self._now()
+        stamped = []
+        for generation in plugin.generations:
+            was = before.get(generation.number)
+            same = was is not None and was.state is generation.state
+            stamped.append(replace(generation, state_time=was.state_time if same and was is not None else now))
+        return replace(plugin, generations=tuple(stamped))
 
     def _unknown(self, name: str) -> NotFound:
         kind = name.partition("/")[0]

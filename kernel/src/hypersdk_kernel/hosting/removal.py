@@ -19,7 +19,9 @@ from hypersdk_kernel.hosting.supervisor import HostPool
 from hypersdk_kernel.model.plugin import Generation, GenerationState, Plugin
 from hypersdk_kernel.store.requests import RequestKey
 
-_IN_USE = frozenset({GenerationState.ACTIVE, GenerationState.PROBING, GenerationState.DRAINING})
+_IN_USE = frozenset(
+    {GenerationState.ACTIVE, GenerationState.CANARY, GenerationState.PROBING, GenerationState.DRAINING}
+)
 
 
 class Removal:
@@ -59,6 +61,8 @@ class Removal:
                 return
             if plugin.active in gone:
                 await self._replace_active(plugin, gone, actor)
+            elif plugin.canary in gone:
+                self._lifecycle.swap.withdraw_canary(plugin_id)
             await self._forget(plugin_id, gone, actor, key)
 
     async def collect_garbage(self, *, actor: str, validate_only: bool = False) -> list[Generation]:
@@ -93,9 +97,10 @@ class Removal:
                 reason="PLUGIN_BUNDLED",
                 metadata={"plugin": plugin.name},
             )
-        if not whole and plugin.active in gone:
+        if not whole and gone[0].state in {GenerationState.ACTIVE, GenerationState.CANARY}:
             raise FailedPrecondition(
-                f"{gone[0].name} is active; activate another generation first, or uninstall the whole plugin",
+                f"{gone[0].name} is {gone[0].state.value}; activate another generation first, or uninstall the whole "
+                "plugin",
                 reason="GENERATION_ACTIVE",
                 metadata={"generation": gone[0].name},
             )

@@ -2,7 +2,7 @@
 
     found in the environment, digest remembered     that generation, as it was
     found in the environment, digest new            a new generation; active if what was active has gone
-    remembered, installed, files as sealed          that generation, as it was
+    remembered, installed, files as sealed          that generation, as it was: a canary keeps its share
     remembered, installed, files touched            FAILED (PLUGIN_TAMPERED); the one before it takes over
     remembered, of the environment, not found now   RETIRED, not present: a name for what old jobs are pinned to
 
@@ -101,7 +101,9 @@ def _one(
         current = replace(fresh, number=last_number + 1, state=state, activate_time=None, install_time=now)
         kept.append(current)
     active = _choose(old.active if old is not None else None, kept, current)
-    generations = tuple(_settled(g, g is active, now) for g in sorted(kept, key=lambda g: g.number))
+    before = {g.number: g.state for g in old.generations} if old is not None else {}
+    settled = [_settled(g, g is active, active is not None, now) for g in sorted(kept, key=lambda g: g.number)]
+    generations = tuple(g if before.get(g.number) is g.state else replace(g, state_time=now) for g in settled)
     return replace(plugin, generations=generations)
 
 
@@ -111,7 +113,7 @@ def _restored(
     if generation.origin != "installed":
         if fresh is None or fresh.digest != generation.digest:
             state = generation.state if generation.state is GenerationState.FAILED else GenerationState.RETIRED
-            return replace(generation, state=state)
+            return replace(generation, state=state, canary_percent=0)
         files = {"entries": fresh.entries, "manifest": fresh.manifest, "search_path": fresh.search_path}
         back = replace(generation, present=True, origin=fresh.origin, **files)  # type: ignore[arg-type]  # by field
         if fresh.state is GenerationState.FAILED:
@@ -125,7 +127,9 @@ def _restored(
 
 
 def _failed(generation: Generation, reason: str, message: str) -> Generation:
-    return replace(generation, state=GenerationState.FAILED, failure_reason=reason, failure_message=message)
+    return replace(
+        generation, state=GenerationState.FAILED, canary_percent=0, failure_reason=reason, failure_message=message
+    )
 
 
 def _forgiven(generation: Generation) -> Generation:
@@ -150,9 +154,11 @@ def _choose(was: Generation | None, kept: Sequence[Generation], current: Generat
     return current if current in runnable else None
 
 
-def _settled(generation: Generation, active: bool, now: float) -> Generation:
+def _settled(generation: Generation, active: bool, shared: bool, now: float) -> Generation:
+    """`shared`: there is an active generation, beside which this one may go on as the canary that it was."""
     if active and generation.state is not GenerationState.ACTIVE:
-        return replace(generation, state=GenerationState.ACTIVE, activate_time=now)
-    if not active and generation.state is GenerationState.ACTIVE:
-        return replace(generation, state=GenerationState.RETIRED)
+        return replace(generation, state=GenerationState.ACTIVE, activate_time=now, canary_percent=0)
+    ended = generation.state is GenerationState.CANARY and not (shared and generation.runnable)
+    if ended or (not active and generation.state is GenerationState.ACTIVE):
+        return replace(generation, state=GenerationState.RETIRED, canary_percent=0)
     return generation

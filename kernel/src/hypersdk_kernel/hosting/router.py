@@ -22,7 +22,7 @@ from hypersdk_kernel.hosting.routes import Route, Target, api_routes
 from hypersdk_kernel.hosting.supervisor import HostPool
 from hypersdk_kernel.model.connection import ResolvedConnection
 from hypersdk_kernel.model.names import check_id
-from hypersdk_kernel.model.plugin import ActiveComponent
+from hypersdk_kernel.model.plugin import ActiveComponent, GenerationState
 
 WILDCARD = "-"
 DEFAULT_PAGE_SIZE = 50
@@ -75,21 +75,26 @@ class Router:
         data = json_format.MessageToDict(request, preserving_proto_field_name=True)
         if "page_size" in route.request_class.DESCRIPTOR.fields_by_name:
             data["page_size"] = _page_size(request)
+        number = None
+        if data.get("page_token"):
+            number, data["page_token"] = pagetoken.unmark(data["page_token"])
         if route.target is Target.COMPONENT:
-            component = self._registry.component(f"{route.kind}/{resource_id}")
+            component = self._registry.turn(f"{route.kind}/{resource_id}", number)
             data[route.name_field] = _renamed(data[route.name_field], component)
             return await self._one(route, component, None, data, timeout_s)
-        connection, component = await self._connection(route, f"{route.collection}/{resource_id}")
+        connection, component = await self._connection(route, f"{route.collection}/{resource_id}", number)
         return await self._one(route, component, connection, data, timeout_s)
 
     async def _all_components(self, route: Route, request: Message, timeout_s: float) -> Message:
         names = {f"{route.collection}/{c.manifest.id}": c.name for c in self._registry.components(route.kind)}
         return await self._list(route, request, list(names), self._ask_components(route, request, names), timeout_s)
 
-    async def _connection(self, route: Route, name: str) -> tuple[ResolvedConnection, ActiveComponent]:
+    async def _connection(
+        self, route: Route, name: str, number: int | None
+    ) -> tuple[ResolvedConnection, ActiveComponent]:
         check_id(name.partition("/")[2], route.name_field)
         connection = await self._resolve(name)
-        component = self._registry.component(connection.component)
+        component = self._registry.turn(connection.component, number)
         if component.manifest.kind != route.kind:
             raise FailedPrecondition(
                 f"{name} is a {component.manifest.kind} ({component.name}); {route.method} needs a {route.kind}",
@@ -107,9 +112,37 @@ class Router:
         timeout_s: float,
     ) -> Message:
         def accept(answering: ActiveComponent, result: dict[str, Any]) -> Message:
-            return _message(route, answering, result)
+            message: Any = _message(route, answering, result)
+            if getattr(message, "next_page_token", ""):
+                message.next_page_token = pagetoken.mark(_canary_number(answering), message.next_page_token)
+            return message  # type: ignore[no-any-return]  # `next_page_token` is none of Message
 
         return await self._hosts.ask(component, route.service, route.method, data, connection, timeout_s, accept)
+
+    async def _page(
+        self,
+        route: Route,
+        component: ActiveComponent,
+        connection: ResolvedConnection | None,
+        data: dict[str, Any],
+        timeout_s: float,
+    ) -> SourcePage:
+        """One source's page of a merged list."""
+        answered: list[ActiveComponent] = []
+
+        def accept(answering: ActiveComponent, result: dict[str, Any]) -> Any:
+            answered.append(answering)
+            return _message(route, answering, result)
+
+        response = await self._hosts.ask(
+            component, route.service, route.method, data, connection, timeout_s, accept
+        )
+        number, token = _canary_number(answered[-1]), response.next_page_token
+        return SourcePage(
+            list(getattr(response, route.items_field)),
+            pagetoken.mark(number, token) if token else "",
+            pagetoken.mark(number, data["page_token"]),
+        )
 
     async def _list(
         self, route: Route, request: Message, sources: list[str], ask: fanout.Ask, timeout_s: float
@@ -129,9 +162,10 @@ class Router:
         base = json_format.MessageToDict(request, preserving_proto_field_name=True)
 
         async def ask(source: str, token: str, page_size: int, timeout_s: float) -> SourcePage:
-            connection, component = await self._connection(route, source)
-            data = base | {route.name_field: source, "page_size": page_size, "page_token": token}
-            return _page_of(route, await self._one(route, component, connection, data, timeout_s))
+            number, theirs = pagetoken.unmark(token)
+            connection, component = await self._connection(route, source, number)
+            data = base | {route.name_field: source, "page_size": page_size, "page_token": theirs}
+            return await self._page(route, component, connection, data, timeout_s)
 
         return ask
 
@@ -142,9 +176,10 @@ class Router:
 
         async def ask(source: str, token: str, page_size: int, timeout_s: float) -> SourcePage:
             named = {route.name_field: source} if route.name_field else {}
-            data = base | named | {"page_size": page_size, "page_token": token}
-            component = self._registry.component(names[source])  # now, for a list outlives a swap
-            return _page_of(route, await self._one(route, component, None, data, timeout_s))
+            number, theirs = pagetoken.unmark(token)
+            data = base | named | {"page_size": page_size, "page_token": theirs}
+            component = self._registry.turn(names[source], number)  # now, for a list outlives a swap
+            return await self._page(route, component, None, data, timeout_s)
 
         return ask
 
@@ -162,8 +197,10 @@ def _message(route: Route, component: ActiveComponent, result: dict[str, Any]) -
         ) from exc
 
 
-def _page_of(route: Route, response: Any) -> SourcePage:
-    return SourcePage(list(getattr(response, route.items_field)), response.next_page_token)
+def _canary_number(component: ActiveComponent) -> int:
+    """The generation that must go on with a list; 0: whichever is active then."""
+    generation = component.generation
+    return generation.number if generation.state is GenerationState.CANARY else 0
 
 
 def _page_size(request: Any) -> int:

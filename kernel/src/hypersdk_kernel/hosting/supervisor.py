@@ -116,6 +116,12 @@ class HostPool:
         """Seconds that a ping of its host takes; starts it if need be. Raises as `call`."""
         return await self._host(generation).ping()
 
+    def reset(self, generation: Generation) -> None:
+        """Forget the crashes of its host, so that one in quarantine is started by the next call."""
+        host = self._hosts.get(generation.name)
+        if host is not None:
+            host.reset()
+
     def watch(self, probation: Probation) -> None:
         """Calls of the fresh generation are judged and repeated from now on."""
         self._probations[probation.fresh.name] = probation

@@ -5,6 +5,9 @@
     watch    probation, with the old host kept warm                                      fails: flips back by itself
     drain    the old host finishes what it has in flight, then is stopped
 
+    canary   instead of the flip: a share of new calls and jobs goes to the new generation, which is on probation until
+             it is flipped to or withdrawn; what turns bad is withdrawn by itself
+
 What is written down, and who asked for it, is the lifecycle's part; it hears of what happens here by itself through
 `on_event`. Everything lives on the loop.
 """
@@ -43,11 +46,12 @@ class SwapPolicy:
 
 
 OnEvent = Callable[[str, Generation, dict[str, Any]], None]
-"""(`plugin.rolled_back` or `plugin.retired`, the generation, what else is to be told)."""
+"""(`plugin.rolled_back`, `plugin.canary_withdrawn` or `plugin.retired`, the generation, what else is to be told)."""
 
 
 class Swap:
-    """The swaps of all plugins; at most one probation a plugin."""
+    """The swaps of all plugins; at most one probation and one canary a plugin, and not both: a canary ends a probation
+    well, and a flip ends a canary."""
 
     def __init__(
         self, registry: Registry, hosts: HostPool, clock: Clock, policy: SwapPolicy, on_event: OnEvent
@@ -58,6 +62,7 @@ class Swap:
         self._policy = policy
         self._on_event = on_event
         self._probations: dict[str, Probation] = {}
+        self._canaries: dict[str, Probation] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._drains: dict[str, asyncio.Task[None]] = {}
 
@@ -65,7 +70,8 @@ class Swap:
         """Whether `generation` would serve; its host runs afterwards. Raises FailedPrecondition (HOST_START_FAILED,
         PLUGIN_SELF_CHECK_FAILED); then its host is stopped."""
         draining = generation.name in self._drains
-        standing_by = any(p.previous.name == generation.name for p in self._probations.values())
+        watched = (*self._probations.values(), *self._canaries.values())
+        serving = any(generation.name in {p.previous.name, p.fresh.name} for p in watched)
         self._keep(generation)
         try:
             await self._hosts.ping(generation)
@@ -75,7 +81,7 @@ class Swap:
         except BaseException as exc:
             if draining:
                 self._drain(generation)
-            elif not standing_by:
+            elif not serving:
                 await self._hosts.stop(generation)
             if not isinstance(exc, HyperError):
                 raise
@@ -90,14 +96,19 @@ class Swap:
         """`generation` answers from the next line on; what it replaced drains, after its probation if `watched`.
         Returns it as it is now. Raises FailedPrecondition (COMPONENT_CONFLICT); then nothing has changed."""
         plugin = self._registry.plugin(generation.plugin_id)
-        old = plugin.active
+        old, canary = plugin.active, plugin.canary
         fresh = replace(
-            generation, state=GenerationState.ACTIVE, activate_time=self._clock.now(),
+            generation, state=GenerationState.ACTIVE, activate_time=self._clock.now(), canary_percent=0,
             failure_reason="", failure_message="",
         )  # fmt: skip
         if old is not None:
             plugin = plugin.with_generation(replace(old, state=GenerationState.DRAINING))
+        if canary is not None:
+            plugin = plugin.with_generation(_draining(canary))
         self._registry.put(plugin.with_generation(fresh))
+        self._end_canary(plugin.id)
+        if canary is not None and canary.number != fresh.number:
+            self._drain(canary)
         self._keep(fresh)
         self._conclude(plugin.id, fresh)
         if old is not None and watched and self._policy.probation.seconds > 0:
@@ -106,9 +117,50 @@ class Swap:
             self._drain(old)
         return fresh
 
+    def start_canary(self, generation: Generation, percent: int) -> Generation:
+        """`generation` gets `percent` of new calls and jobs from the next line on; of the canary that is, another
+        share. Returns it as it is now. Raises as `flip`."""
+        plugin = self._registry.plugin(generation.plugin_id)
+        active, canary = plugin.active, plugin.canary
+        assert active is not None, "there is somebody to share with"
+        fresh = replace(
+            generation, state=GenerationState.CANARY, canary_percent=percent, failure_reason="", failure_message=""
+        )
+        other = canary if canary is not None and canary.number != fresh.number else None
+        if other is not None:
+            plugin = plugin.with_generation(_draining(other))
+        self._registry.put(plugin.with_generation(fresh))
+        if canary is not None and other is None:
+            return fresh  # its probation goes on
+        self._end_canary(plugin.id)
+        if other is not None:
+            self._drain(other)
+        self._keep(fresh)
+        self._conclude(plugin.id, fresh)
+        self._watch_canary(fresh, active)
+        return fresh
+
+    def resume_canary(self, plugin: Plugin) -> None:
+        """After a start of the kernel: watch the canary that `plugin` had."""
+        if plugin.canary is not None and plugin.active is not None:
+            self._watch_canary(plugin.canary, plugin.active)
+
+    def withdraw_canary(self, plugin_id: str) -> Generation | None:
+        """The active generation answers all again; what was the canary drains."""
+        plugin = self._registry.plugin(plugin_id)
+        self._end_canary(plugin_id)
+        if plugin.canary is None:
+            return None
+        drained = _draining(plugin.canary)
+        self._registry.put(plugin.with_generation(drained))
+        self._drain(drained)
+        return drained
+
     def withdraw(self, plugin: Plugin) -> None:
-        """Nothing answers for `plugin` any more: its active generation drains."""
+        """Nothing answers for `plugin` any more: its active generation and its canary drain."""
         self._conclude(plugin.id, None)
+        self.withdraw_canary(plugin.id)
+        plugin = self._registry.plugin(plugin.id)
         old = plugin.active
         if old is not None:
             self._registry.put(plugin.with_generation(replace(old, state=GenerationState.DRAINING)))
@@ -153,6 +205,34 @@ class Swap:
         self._timers[fresh.plugin_id] = asyncio.get_running_loop().call_later(
             self._policy.probation.seconds, self._conclude, fresh.plugin_id, None
         )
+
+    def _watch_canary(self, fresh: Generation, active: Generation) -> None:
+        probation = Probation(fresh, active, self._policy.probation, self._canary_failed)
+        self._canaries[fresh.plugin_id] = probation
+        self._hosts.watch(probation)
+
+    def _end_canary(self, plugin_id: str) -> None:
+        """The canary is watched no longer; what becomes of it is the caller's to say."""
+        probation = self._canaries.pop(plugin_id, None)
+        if probation is not None:
+            probation.passed()
+            self._hosts.unwatch(probation)
+
+    def _canary_failed(self, probation: Probation, cause: str) -> None:
+        """The verdict: withdrawn, now. The active generation answers all."""
+        fresh = probation.fresh
+        plugin = self._registry.plugin(fresh.plugin_id)
+        failed = replace(
+            _draining(plugin.generation(fresh.number) or fresh), state=GenerationState.FAILED,
+            failure_reason="PLUGIN_PROBATION_FAILED", failure_message=cause,
+        )  # fmt: skip
+        self._registry.put(plugin.with_generation(failed))
+        del self._canaries[plugin.id]
+        self._hosts.unwatch(probation)
+        self._hosts.condemn(fresh)
+        log.error("plugin_canary_withdrawn", generation=fresh.name, cause=cause)
+        self._drain(fresh)
+        self._on_event("plugin.canary_withdrawn", failed, {"reason": failed.failure_reason, "message": cause})
 
     def _conclude(self, plugin_id: str, next_active: Generation | None) -> None:
         """End the plugin's probation, if there is one, well; `next_active` is not to be drained with it."""
@@ -212,3 +292,7 @@ class Swap:
             del self._drains[name]
         if not task.cancelled() and task.exception() is not None:
             log.error("drain_failed", generation=name, exc_info=task.exception())
+
+
+def _draining(canary: Generation) -> Generation:
+    return replace(canary, state=GenerationState.DRAINING, canary_percent=0)

@@ -1,6 +1,8 @@
 """Plugins and their generations.
 
-INSTALLED ─▶ PROBING ─▶ ACTIVE ─▶ DRAINING ─▶ RETIRED          FAILED from any of the first three, with the reason
+INSTALLED ─▶ PROBING ─▶ ACTIVE ─▶ DRAINING ─▶ RETIRED     FAILED from any of the first three and CANARY, with the reason
+                │         ▲ all        ▲
+                └─▶ CANARY┴─ withdrawn ┘                   a share of new calls and jobs, beside the ACTIVE one
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from hypersdk.plugin.manifest import ComponentManifest, Manifest
 class GenerationState(enum.StrEnum):
     INSTALLED = "installed"
     PROBING = "probing"
+    CANARY = "canary"
     ACTIVE = "active"
     DRAINING = "draining"
     RETIRED = "retired"
@@ -59,6 +62,8 @@ class Generation:
     search_path  folders that a child puts before its module path; empty for the kernel's own environment
     manifest     None when it could not be read; then the state is FAILED, or the build has gone
     seal         hex SHA-256 over everything in its folder of the store; empty for the kernel's own environment
+    state_time   since when it is in its state, seconds since the epoch; 0: since `install_time`
+    canary_percent  of new calls and jobs, what it gets; 0 unless it is CANARY
     present      its files are there as they were: it can be started. Not so for an earlier state of an editable or
                  bundled distribution
     """
@@ -75,6 +80,8 @@ class Generation:
     search_path: tuple[str, ...] = ()
     activate_time: float | None = None
     install_time: float = 0.0
+    state_time: float = 0.0
+    canary_percent: int = 0
     seal: str = ""
     present: bool = True
     failure_reason: str = ""
@@ -97,7 +104,7 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class ActiveComponent:
-    """A component of the generation that answers new calls."""
+    """A component of a generation that answers new calls."""
 
     manifest: ComponentManifest
     generation: Generation
@@ -129,7 +136,8 @@ class HostStatus:
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """An installed distribution. `generations` in order of number; at most one is ACTIVE."""
+    """An installed distribution. `generations` in order of number; at most one is ACTIVE, and beside it at most one
+    CANARY."""
 
     id: str
     distribution: str
@@ -143,6 +151,10 @@ class Plugin:
     @property
     def active(self) -> Generation | None:
         return next((g for g in self.generations if g.state is GenerationState.ACTIVE), None)
+
+    @property
+    def canary(self) -> Generation | None:
+        return next((g for g in self.generations if g.state is GenerationState.CANARY), None)
 
     @property
     def previous(self) -> Generation | None:

@@ -111,7 +111,7 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         stack.push_async_callback(auditor.close)
         trust = Trust.of(settings.plugin_keys, settings.require_signatures, settings.plugin_allow)
         builds = PluginStore(state.plugins, Sources(settings.plugin_wheels, settings.plugin_index), trust)
-        registry = Registry(await _restored(found, store, builds, clock))
+        registry = Registry(await _restored(found, store, builds, clock), clock.now)
         hosts = HostPool(clock, registry.redact, verify=builds.check)
         stack.push_async_callback(hosts.close, settings.grace_s)
         ledger = Ledger(store, registry, clock)
@@ -135,8 +135,8 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
             PluginService(
                 registry,
                 hosts,
-                Operators(lifecycle, removal, builds.staging),
-                PluginWatcher(registry, hosts, bus, settings.heartbeat_s),
+                Operators(lifecycle, removal, builds.staging, ledger.pin_counts),
+                PluginWatcher(registry, hosts, ledger.pin_counts, bus, settings.heartbeat_s),
             ),
             EventService(store, bus, settings.heartbeat_s),
             SubscriptionService(Subscriptions(store, clock), notifiers),

@@ -19,7 +19,7 @@ from hypersdk_kernel.model.names import id_of
 from hypersdk_kernel.model.plugin import Plugin
 from hypersdk_kernel.services import pages
 from hypersdk_kernel.services.call import Call, Service
-from hypersdk_kernel.services.pluginviews import Hosts, host_message, plugin_message
+from hypersdk_kernel.services.pluginviews import Hosts, Pinned, host_message, plugin_message
 from hypersdk_kernel.services.pluginwatch import PluginWatcher
 from hypersdk_kernel.services.values import duration
 
@@ -36,11 +36,13 @@ class Registry(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Operators:
-    """What changes plugins. `staging`: a folder on the store's file system that is gone after its use."""
+    """What changes plugins. `staging`: a folder on the store's file system that is gone after its use. `pinned`: digest
+    → jobs that hold it."""
 
     lifecycle: Lifecycle
     removal: Removal
     staging: Callable[[], AbstractContextManager[Path]]
+    pinned: Pinned
 
 
 class PluginService(Service):
@@ -54,10 +56,11 @@ class PluginService(Service):
         self._life = operators.lifecycle
         self._removal = operators.removal
         self._staging = operators.staging
+        self._pinned = operators.pinned
         self._watcher = watcher
 
     async def get_plugin(self, request: pb.GetPluginRequest, _call: Call) -> pb.Plugin:
-        return self._message(self._registry.plugin(id_of(request.name, "plugins")))
+        return await self._message(self._registry.plugin(id_of(request.name, "plugins")))
 
     async def list_plugins(self, request: pb.ListPluginsRequest, _call: Call) -> pb.ListPluginsResponse:
         size = pages.page_size(request.page_size)
@@ -65,7 +68,9 @@ class PluginService(Service):
         after = key[0] if key else ""
         rows = [p for p in sorted(self._registry.plugins(), key=lambda p: p.id) if p.id > after]
         page, token = pages.cut(rows, size, lambda plugin: pages.token((plugin.id,), "plugins"))
-        return pb.ListPluginsResponse(plugins=[self._message(p) for p in page], next_page_token=token)
+        pinned = await self._pinned()
+        messages = [plugin_message(p, self._hosts, pinned) for p in page]
+        return pb.ListPluginsResponse(plugins=messages, next_page_token=token)
 
     async def install_plugin(self, request: pb.InstallPluginRequest, call: Call) -> pb.Plugin:
         if request.WhichOneof("source") is None:
@@ -79,7 +84,7 @@ class PluginService(Service):
             key=call.key,
             signature=request.signature.encode(),
         )
-        return self._message(plugin)
+        return await self._message(plugin)
 
     async def upload_plugin(self, messages: AsyncIterator[pb.UploadPluginRequest], call: Call) -> pb.Plugin:
         first = await anext(messages)
@@ -93,7 +98,7 @@ class PluginService(Service):
                 wheel, actor=call.actor, activate=not spec.install_only, validate_only=spec.validate_only,
                 signature=spec.signature.encode(), via="upload",
             )  # fmt: skip
-        return self._message(plugin)
+        return await self._message(plugin)
 
     async def uninstall_plugin(self, request: pb.UninstallPluginRequest, call: Call) -> Empty:
         plugin, _, number = request.name.partition("/generations/")
@@ -115,13 +120,18 @@ class PluginService(Service):
         if target == "version":
             number = self._life.generation_of(plugin_id, request.version).number
         plugin = await self._life.activate(
-            plugin_id, number, actor=call.actor, validate_only=request.validate_only, key=call.key
+            plugin_id,
+            number,
+            actor=call.actor,
+            canary_percent=request.canary_percent,
+            validate_only=request.validate_only,
+            key=call.key,
         )
-        return self._message(plugin)
+        return await self._message(plugin)
 
     async def rollback_plugin(self, request: pb.RollbackPluginRequest, call: Call) -> pb.Plugin:
         plugin_id = id_of(request.name, "plugins")
-        return self._message(
+        return await self._message(
             await self._life.roll_back(
                 plugin_id, actor=call.actor, validate_only=request.validate_only, key=call.key
             )
@@ -129,8 +139,14 @@ class PluginService(Service):
 
     async def reload_plugin(self, request: pb.ReloadPluginRequest, call: Call) -> pb.Plugin:
         plugin_id = id_of(request.name, "plugins")
-        return self._message(
+        return await self._message(
             await self._life.reload(plugin_id, actor=call.actor, validate_only=request.validate_only, key=call.key)
+        )
+
+    async def reset_plugin(self, request: pb.ResetPluginRequest, call: Call) -> pb.Plugin:
+        plugin_id = id_of(request.name, "plugins")
+        return await self._message(
+            await self._life.reset(plugin_id, actor=call.actor, validate_only=request.validate_only, key=call.key)
         )
 
     async def collect_garbage(self, request: pb.CollectGarbageRequest, call: Call) -> pb.CollectGarbageResponse:
@@ -161,8 +177,8 @@ class PluginService(Service):
         out.host.CopyFrom(host_message(self._hosts.status(plugin.active)))
         return out
 
-    def _message(self, plugin: Plugin) -> pb.Plugin:
-        return plugin_message(plugin, self._hosts)
+    async def _message(self, plugin: Plugin) -> pb.Plugin:
+        return plugin_message(plugin, self._hosts, await self._pinned())
 
     @staticmethod
     async def _receive(messages: AsyncIterator[pb.UploadPluginRequest], wheel: Path) -> None:

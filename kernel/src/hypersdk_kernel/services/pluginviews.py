@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from hypersdk.api.plugins.v1 import plugins_pb2 as pb
@@ -14,6 +15,10 @@ _STATES = {state: pb.GenerationState.Value(f"GENERATION_STATE_{state.name}") for
 _HOST_STATES = {state: pb.HostState.Value(f"HOST_STATE_{state.name}") for state in HostState}
 
 
+Pinned = Callable[[], Awaitable[Mapping[str, int]]]
+"""hosting.ledger.Ledger.pin_counts."""
+
+
 class Hosts(Protocol):
     """hosting.supervisor.HostPool, as far as messages need it."""
 
@@ -22,19 +27,20 @@ class Hosts(Protocol):
     async def ping(self, generation: Generation) -> float: ...
 
 
-def plugin_message(plugin: Plugin, hosts: Hosts) -> pb.Plugin:
-    """With how the host of each generation fares right now."""
+def plugin_message(plugin: Plugin, hosts: Hosts, pinned: Mapping[str, int]) -> pb.Plugin:
+    """With how the host of each generation fares right now. `pinned`: digest → jobs that hold it."""
     active = plugin.active
     return pb.Plugin(
         name=plugin.name,
         distribution=plugin.distribution,
         summary=plugin.summary,
-        active_generation=None if active is None else generation_message(active, hosts),
-        generations=[generation_message(generation, hosts) for generation in plugin.generations],
+        active_generation=None if active is None else generation_message(active, hosts, pinned),
+        generations=[generation_message(generation, hosts, pinned) for generation in plugin.generations],
     )
 
 
-def generation_message(generation: Generation, hosts: Hosts) -> pb.Generation:
+def generation_message(generation: Generation, hosts: Hosts, pinned: Mapping[str, int]) -> pb.Generation:
+    since = generation.state_time or generation.install_time
     components = generation.manifest.components.values() if generation.manifest is not None else ()
     return pb.Generation(
         name=generation.name,
@@ -51,6 +57,9 @@ def generation_message(generation: Generation, hosts: Hosts) -> pb.Generation:
         install_time=timestamp(generation.install_time) if generation.install_time else None,
         present=generation.present,
         provenance=_provenance_message(generation.provenance),
+        canary_percent=generation.canary_percent,
+        pinned_job_count=pinned.get(generation.digest, 0),
+        state_time=timestamp(since) if since else None,
     )
 
 

@@ -8,13 +8,15 @@ from collections.abc import Collection, Iterable
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
 
 from hypersdk_kernel.model.job import TERMINAL, Attempt, Job, JobState
-from hypersdk_kernel.store import codec
+from hypersdk_kernel.store import codec, pins
 from hypersdk_kernel.store.tables import attempts, job_connections, jobs
 
 
 def add(conn: Connection, job: Job, connection_ids: Iterable[str]) -> None:
     """Raises sqlalchemy IntegrityError when the id is taken."""
     conn.execute(insert(jobs).values(**_row(job)))
+    if job.pins:
+        pins.follow(conn, job)
     rows = [{"job_id": job.id, "connection_id": c} for c in sorted(set(connection_ids))]
     if rows:
         conn.execute(insert(job_connections), rows)

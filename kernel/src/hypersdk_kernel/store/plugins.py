@@ -22,7 +22,7 @@ _KEPT_AS = {
     GenerationState.PROBING: GenerationState.INSTALLED,
     GenerationState.DRAINING: GenerationState.RETIRED,
 }
-_BODY = ("install_time", "seal", "failure_reason", "failure_message")
+_BODY = ("install_time", "state_time", "canary_percent", "seal", "failure_reason", "failure_message")
 
 
 def load(conn: Connection) -> list[Plugin]:

@@ -93,6 +93,14 @@ job_connections = Table(
     Index("job_connections_by_connection", "connection_id"),
 )  # fmt: skip
 
+job_pins = Table(
+    "job_pins", metadata,
+    Column("job_id", String(63), primary_key=True),
+    Column("digest", String(64), primary_key=True),
+    Index("job_pins_by_digest", "digest"),
+)  # fmt: skip
+"""Of jobs that have not ended."""
+
 plugins = Table(
     "plugins", metadata,
     Column("id", String(63), primary_key=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +33,9 @@ def _shown(plugin: Plugin) -> Generation | None:
 
 def _state(plugin: Plugin) -> str:
     found = _shown(plugin)
-    return enum_name(found.DESCRIPTOR.fields_by_name["state"], found.state) if found else ""
+    state = enum_name(found.DESCRIPTOR.fields_by_name["state"], found.state) if found else ""
+    canaries = [f"CANARY {g.version} {g.canary_percent}%" for g in plugin.generations if g.canary_percent]
+    return ", ".join([state, *canaries])
 
 
 def _host(plugin: Plugin) -> str:
@@ -49,20 +52,13 @@ def _failure(plugin: Plugin) -> str:
     return next((g.failure_message for g in reversed(plugin.generations) if g.failure_message), "")
 
 
-COLUMNS: list[Column[Plugin]] = [
-    Column("NAME", lambda p: p.name),
-    Column("VERSION", lambda p: found.version if (found := _shown(p)) else ""),
-    Column("STATE", _state),
-    Column("HOST", _host),
-    Column("COMPONENTS", _components),
-    Column("ORIGIN", lambda p: found.origin if (found := _shown(p)) else "", wide=True),
-    Column("DIGEST", lambda p: found.digest[:12] if (found := _shown(p)) else "", wide=True),
-    Column("FAILURE", _failure, wide=True),
-]
+def _generation_state(generation: Generation) -> str:
+    name = enum_name(generation.DESCRIPTOR.fields_by_name["state"], generation.state)
+    return f"{name} {generation.canary_percent}%" if generation.canary_percent else name
 
 
 def _since(generation: Generation) -> str:
-    return generation.activate_time.ToJsonString() if generation.HasField("activate_time") else ""
+    return f"{generation.state_time.ToDatetime():%Y-%m-%dT%H:%M:%SZ}" if generation.HasField("state_time") else ""
 
 
 def _error_rate(generation: Generation) -> str:
@@ -70,12 +66,34 @@ def _error_rate(generation: Generation) -> str:
     return f"{100 * generation.host.error_count / calls:.1f}%" if calls else ""
 
 
+def _of_shown(value: Callable[[Generation], object]) -> Callable[[Plugin], object]:
+    return lambda plugin: value(found) if (found := _shown(plugin)) else ""
+
+
+COLUMNS: list[Column[Plugin]] = [
+    Column("NAME", lambda p: p.name),
+    Column("VERSION", _of_shown(lambda g: g.version)),
+    Column("STATE", _state),
+    Column("HOST", _host),
+    Column("COMPONENTS", _components),
+    Column("ORIGIN", _of_shown(lambda g: g.origin), wide=True),
+    Column("DIGEST", _of_shown(lambda g: g.digest[:12]), wide=True),
+    Column("SINCE", _of_shown(_since), wide=True),
+    Column("JOBS", _of_shown(lambda g: g.pinned_job_count), wide=True),
+    Column("CALLS", _of_shown(lambda g: g.host.call_count), wide=True),
+    Column("ERRORS", _of_shown(_error_rate), wide=True),
+    Column("RESTARTS", _of_shown(lambda g: g.host.restart_count), wide=True),
+    Column("FAILURE", _failure, wide=True),
+]
+
 GENERATION_COLUMNS: list[Column[Generation]] = [
     Column("GENERATION", lambda g: g.name.removeprefix("plugins/")),
     Column("VERSION", lambda g: g.version),
     Column("DIGEST", lambda g: g.digest[:12]),
-    Column("STATE", lambda g: enum_name(g.DESCRIPTOR.fields_by_name["state"], g.state)),
+    Column("STATE", _generation_state),
     Column("SINCE", _since),
+    Column("HOST", lambda g: enum_name(g.host.DESCRIPTOR.fields_by_name["state"], g.host.state)),
+    Column("JOBS", lambda g: g.pinned_job_count),
     Column("CALLS", lambda g: g.host.call_count),
     Column("ERRORS", _error_rate),
     Column("RESTARTS", lambda g: g.host.restart_count),
@@ -135,7 +153,8 @@ def plugin_health(context: typer.Context, name: PluginArgument, output: OutputOp
 
 @app.command("generations")
 def list_generations(context: typer.Context, name: PluginArgument, output: OutputOption = None) -> None:
-    """List a plugin's generations: version, digest, state, since when, calls, error rate, restarts, why it failed."""
+    """List a plugin's generations: version, digest, state, since when, its host, jobs pinned to it, calls, error rate,
+    restarts, why it failed."""
     _show(context, Session.of(context).client.plugins.get(full_name("plugins", name)), output)
 
 
@@ -171,17 +190,22 @@ def activate_plugin(
     context: typer.Context,
     name: PluginArgument,
     target: Annotated[str, typer.Argument(metavar="VERSION|#NUMBER", help="1.2, or #3 for generation 3.")],
+    canary: Annotated[
+        int, typer.Option("--canary", metavar="PERCENT", help="Give it this share of new calls and jobs; 0: all.",
+                          min=0, max=99),
+    ] = 0,
     dry_run: DryRunOption = False,
     output: OutputOption = None,
 ) -> None:
-    """Swap to a version or a generation; the old one stands by for its probation."""
+    """Swap to a version or a generation; the old one stands by for its probation. With --canary give it a share, until
+    it is activated without, withdrawn by `rollback`, or found bad."""
     plugins = Session.of(context).client.plugins
     full = full_name("plugins", name)
     number = target.removeprefix("#")
     if target.startswith("#") and number.isdecimal():
-        plugin = plugins.activate(full, generation=int(number), validate_only=dry_run)
+        plugin = plugins.activate(full, generation=int(number), canary_percent=canary, validate_only=dry_run)
     else:
-        plugin = plugins.activate(full, version=target, validate_only=dry_run)
+        plugin = plugins.activate(full, version=target, canary_percent=canary, validate_only=dry_run)
     _show(context, plugin, output)
 
 
@@ -189,9 +213,18 @@ def activate_plugin(
 def rollback_plugin(
     context: typer.Context, name: PluginArgument, dry_run: DryRunOption = False, output: OutputOption = None
 ) -> None:
-    """Swap to the generation that was active before."""
+    """Withdraw the canary; without one, swap to the generation that was active before."""
     client = Session.of(context).client
     _show(context, client.plugins.rollback(full_name("plugins", name), validate_only=dry_run), output)
+
+
+@app.command("reset")
+def reset_plugin(
+    context: typer.Context, name: PluginArgument, dry_run: DryRunOption = False, output: OutputOption = None
+) -> None:
+    """Forget the crashes of a plugin's hosts: one that is quarantined is started by the next call."""
+    client = Session.of(context).client
+    _show(context, client.plugins.reset(full_name("plugins", name), validate_only=dry_run), output)
 
 
 @app.command("reload")

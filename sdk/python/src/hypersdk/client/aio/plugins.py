@@ -95,12 +95,16 @@ class AsyncPlugins:
         *,
         generation: int = 0,
         version: str = "",
+        canary_percent: int = 0,
         validate_only: bool = False,
         request_id: str = "",
         timeout_s: float | None = SWAP_TIMEOUT_S,
     ) -> plugins_pb2.Plugin:
-        """Swap to a generation, by its number or by version. When it returns, new calls go there."""
-        request = plugins_pb2.ActivatePluginRequest(name=name, validate_only=validate_only, request_id=request_id)
+        """Swap to a generation, by its number or by version. When it returns, new calls go there; with
+        `canary_percent` (1 to 99) that share of them."""
+        request = plugins_pb2.ActivatePluginRequest(
+            name=name, canary_percent=canary_percent, validate_only=validate_only, request_id=request_id
+        )
         if version:
             request.version = version
         else:
@@ -110,7 +114,7 @@ class AsyncPlugins:
     async def rollback(
         self, name: str, *, validate_only: bool = False, request_id: str = "", timeout_s: float | None = SWAP_TIMEOUT_S
     ) -> plugins_pb2.Plugin:
-        """Swap to the generation that was active before."""
+        """Withdraw the canary; without one, swap to the generation that was active before."""
         request = plugins_pb2.RollbackPluginRequest(name=name, validate_only=validate_only, request_id=request_id)
         return await self._caller.unary(self._stub.RollbackPlugin, request, timeout_s)
 
@@ -120,6 +124,13 @@ class AsyncPlugins:
         """Read a plugin of the daemon's own environment again; changed files are a new generation."""
         request = plugins_pb2.ReloadPluginRequest(name=name, validate_only=validate_only, request_id=request_id)
         return await self._caller.unary(self._stub.ReloadPlugin, request, timeout_s)
+
+    async def reset(
+        self, name: str, *, validate_only: bool = False, request_id: str = ""
+    ) -> plugins_pb2.Plugin:
+        """Forget the crashes of the plugin's hosts, so that a quarantined one is started by the next call."""
+        request = plugins_pb2.ResetPluginRequest(name=name, validate_only=validate_only, request_id=request_id)
+        return await self._caller.unary(self._stub.ResetPlugin, request)
 
     async def collect_garbage(self, *, validate_only: bool = False) -> Sequence[str]:
         """Remove what nobody needs any more; the names of the generations that are gone."""

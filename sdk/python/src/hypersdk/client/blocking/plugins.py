@@ -96,12 +96,16 @@ class Plugins:
         *,
         generation: int = 0,
         version: str = "",
+        canary_percent: int = 0,
         validate_only: bool = False,
         request_id: str = "",
         timeout_s: float | None = SWAP_TIMEOUT_S,
     ) -> plugins_pb2.Plugin:
-        """Swap to a generation, by its number or by version. When it returns, new calls go there."""
-        request = plugins_pb2.ActivatePluginRequest(name=name, validate_only=validate_only, request_id=request_id)
+        """Swap to a generation, by its number or by version. When it returns, new calls go there; with
+        `canary_percent` (1 to 99) that share of them."""
+        request = plugins_pb2.ActivatePluginRequest(
+            name=name, canary_percent=canary_percent, validate_only=validate_only, request_id=request_id
+        )
         if version:
             request.version = version
         else:
@@ -111,7 +115,7 @@ class Plugins:
     def rollback(
         self, name: str, *, validate_only: bool = False, request_id: str = "", timeout_s: float | None = SWAP_TIMEOUT_S
     ) -> plugins_pb2.Plugin:
-        """Swap to the generation that was active before."""
+        """Withdraw the canary; without one, swap to the generation that was active before."""
         request = plugins_pb2.RollbackPluginRequest(name=name, validate_only=validate_only, request_id=request_id)
         return self._caller.unary(self._stub.RollbackPlugin, request, timeout_s)
 
@@ -121,6 +125,13 @@ class Plugins:
         """Read a plugin of the daemon's own environment again; changed files are a new generation."""
         request = plugins_pb2.ReloadPluginRequest(name=name, validate_only=validate_only, request_id=request_id)
         return self._caller.unary(self._stub.ReloadPlugin, request, timeout_s)
+
+    def reset(
+        self, name: str, *, validate_only: bool = False, request_id: str = ""
+    ) -> plugins_pb2.Plugin:
+        """Forget the crashes of the plugin's hosts, so that a quarantined one is started by the next call."""
+        request = plugins_pb2.ResetPluginRequest(name=name, validate_only=validate_only, request_id=request_id)
+        return self._caller.unary(self._stub.ResetPlugin, request)
 
     def collect_garbage(self, *, validate_only: bool = False) -> Sequence[str]:
         """Remove what nobody needs any more; the names of the generations that are gone."""

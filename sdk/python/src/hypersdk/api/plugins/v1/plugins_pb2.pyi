@@ -35,6 +35,8 @@ class _GenerationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Gener
     GENERATION_STATE_DRAINING: _GenerationState.ValueType  # 4
     GENERATION_STATE_RETIRED: _GenerationState.ValueType  # 5
     GENERATION_STATE_FAILED: _GenerationState.ValueType  # 6
+    GENERATION_STATE_CANARY: _GenerationState.ValueType  # 7
+    """Serves a share of new calls and jobs, beside the ACTIVE one."""
 
 class GenerationState(_GenerationState, metaclass=_GenerationStateEnumTypeWrapper): ...
 
@@ -45,6 +47,8 @@ GENERATION_STATE_ACTIVE: GenerationState.ValueType  # 3
 GENERATION_STATE_DRAINING: GenerationState.ValueType  # 4
 GENERATION_STATE_RETIRED: GenerationState.ValueType  # 5
 GENERATION_STATE_FAILED: GenerationState.ValueType  # 6
+GENERATION_STATE_CANARY: GenerationState.ValueType  # 7
+"""Serves a share of new calls and jobs, beside the ACTIVE one."""
 Global___GenerationState: _TypeAlias = GenerationState  # noqa: Y015
 
 class _HostState:
@@ -129,6 +133,9 @@ class Generation(_message.Message):
     ORIGIN_FIELD_NUMBER: _builtins.int
     INSTALL_TIME_FIELD_NUMBER: _builtins.int
     PRESENT_FIELD_NUMBER: _builtins.int
+    CANARY_PERCENT_FIELD_NUMBER: _builtins.int
+    PINNED_JOB_COUNT_FIELD_NUMBER: _builtins.int
+    STATE_TIME_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
@@ -143,6 +150,10 @@ class Generation(_message.Message):
     """Where it came from: `bundled`, `editable`, `installed`."""
     present: _builtins.bool
     """Its files are there as they were; false for an earlier state of an editable plugin."""
+    canary_percent: _builtins.int
+    """Of new calls and new jobs, what a CANARY gets; else 0."""
+    pinned_job_count: _builtins.int
+    """Jobs that have not ended and are pinned to it."""
     @_builtins.property
     def activate_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -151,6 +162,10 @@ class Generation(_message.Message):
     def host(self) -> Global___HostStatus: ...
     @_builtins.property
     def install_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def state_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when it is in its state."""
+
     @_builtins.property
     def provenance(self) -> Global___Provenance:
         """Where an installed build came from; absent for what is in the daemon's own environment."""
@@ -171,11 +186,14 @@ class Generation(_message.Message):
         origin: _builtins.str = ...,
         install_time: _timestamp_pb2.Timestamp | None = ...,
         present: _builtins.bool = ...,
+        canary_percent: _builtins.int = ...,
+        pinned_job_count: _builtins.int = ...,
+        state_time: _timestamp_pb2.Timestamp | None = ...,
         provenance: Global___Provenance | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "host", b"host", "install_time", b"install_time", "provenance", b"provenance"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "host", b"host", "install_time", b"install_time", "provenance", b"provenance", "state_time", b"state_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "api_version", b"api_version", "components", b"components", "digest", b"digest", "failure_message", b"failure_message", "failure_reason", b"failure_reason", "host", b"host", "install_time", b"install_time", "name", b"name", "origin", b"origin", "present", b"present", "provenance", b"provenance", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activate_time", b"activate_time", "api_version", b"api_version", "canary_percent", b"canary_percent", "components", b"components", "digest", b"digest", "failure_message", b"failure_message", "failure_reason", b"failure_reason", "host", b"host", "install_time", b"install_time", "name", b"name", "origin", b"origin", "pinned_job_count", b"pinned_job_count", "present", b"present", "provenance", b"provenance", "state", b"state", "state_time", b"state_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -548,6 +566,7 @@ class ActivatePluginRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    CANARY_PERCENT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     generation: _builtins.int
     """A generation's number."""
@@ -555,6 +574,10 @@ class ActivatePluginRequest(_message.Message):
     """A version; of several generations with it the newest that can be started."""
     request_id: _builtins.str
     validate_only: _builtins.bool
+    canary_percent: _builtins.int
+    """1 to 99: this share of new calls and new jobs goes to it, the rest stays with the active generation, until it is
+    activated with another share or with 0 (all of them), or withdrawn. 0: all at once.
+    """
     def __init__(
         self,
         *,
@@ -563,10 +586,11 @@ class ActivatePluginRequest(_message.Message):
         version: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
+        canary_percent: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "target", b"target", "version", b"version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "name", b"name", "request_id", b"request_id", "target", b"target", "validate_only", b"validate_only", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary_percent", b"canary_percent", "generation", b"generation", "name", b"name", "request_id", b"request_id", "target", b"target", "validate_only", b"validate_only", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["generation", "version"]  # noqa: Y015
     _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
@@ -623,6 +647,31 @@ class ReloadPluginRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReloadPluginRequest: _TypeAlias = ReloadPluginRequest  # noqa: Y015
+
+@_typing.final
+class ResetPluginRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    request_id: _builtins.str
+    validate_only: _builtins.bool
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResetPluginRequest: _TypeAlias = ResetPluginRequest  # noqa: Y015
 
 @_typing.final
 class CollectGarbageRequest(_message.Message):
@@ -700,7 +749,7 @@ class WatchPluginsResponse(_message.Message):
     """Where to resume; 0 until the present has been told."""
     type: _builtins.str
     """What happened: `plugin.installed`, `plugin.activated`, `plugin.failed`, `plugin.rolled_back`, `plugin.retired`,
-    `plugin.uninstalled`; empty when the present is told.
+    `plugin.uninstalled`, `plugin.canary_started`, `plugin.canary_withdrawn`; empty when the present is told.
     """
     generation: _builtins.str
     """The generation it happened to."""

@@ -80,6 +80,11 @@ class PluginServiceStub:
                 request_serializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.ReloadPluginRequest.SerializeToString,
                 response_deserializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.Plugin.FromString,
                 _registered_method=True)
+        self.ResetPlugin = channel.unary_unary(
+                '/hypersdk.api.plugins.v1.PluginService/ResetPlugin',
+                request_serializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.ResetPluginRequest.SerializeToString,
+                response_deserializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.Plugin.FromString,
+                _registered_method=True)
         self.CollectGarbage = channel.unary_unary(
                 '/hypersdk.api.plugins.v1.PluginService/CollectGarbage',
                 request_serializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.CollectGarbageRequest.SerializeToString,
@@ -141,14 +146,15 @@ class PluginServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ActivatePlugin(self, request, context):
-        """Swaps to a generation.
+        """Swaps to a generation, or gives it a share beside the active one: a canary. To the active one: withdraws the
+        canary. FAILED_PRECONDITION (CANARY_REFUSED) when there is nobody to share with.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RollbackPlugin(self, request, context):
-        """Swaps to the generation that was active before.
+        """Withdraws the canary; without one, swaps to the generation that was active before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,6 +162,13 @@ class PluginServiceServicer:
 
     def ReloadPlugin(self, request, context):
         """Reads a plugin of the daemon's own environment again; changed files are a new generation, which is swapped in.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResetPlugin(self, request, context):
+        """Forgets the crashes of the plugin's hosts: one that is quarantined is started by the next call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -223,6 +236,11 @@ def add_PluginServiceServicer_to_server(servicer, server):
             'ReloadPlugin': grpc.unary_unary_rpc_method_handler(
                     servicer.ReloadPlugin,
                     request_deserializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.ReloadPluginRequest.FromString,
+                    response_serializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.Plugin.SerializeToString,
+            ),
+            'ResetPlugin': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResetPlugin,
+                    request_deserializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.ResetPluginRequest.FromString,
                     response_serializer=hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.Plugin.SerializeToString,
             ),
             'CollectGarbage': grpc.unary_unary_rpc_method_handler(
@@ -461,6 +479,33 @@ class PluginService:
             target,
             '/hypersdk.api.plugins.v1.PluginService/ReloadPlugin',
             hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.ReloadPluginRequest.SerializeToString,
+            hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.Plugin.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResetPlugin(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hypersdk.api.plugins.v1.PluginService/ResetPlugin',
+            hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.ResetPluginRequest.SerializeToString,
             hypersdk_dot_api_dot_plugins_dot_v1_dot_plugins__pb2.Plugin.FromString,
             options,
             channel_credentials,

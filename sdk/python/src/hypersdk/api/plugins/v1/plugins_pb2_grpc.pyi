@@ -52,11 +52,15 @@ class PluginServiceStub:
     ended is pinned to it (GENERATION_PINNED), and for what is part of the daemon's own environment (PLUGIN_BUNDLED).
     """
     ActivatePlugin: _grpc.UnaryUnaryMultiCallable[_plugins_pb2.ActivatePluginRequest, _plugins_pb2.Plugin]
-    """Swaps to a generation."""
+    """Swaps to a generation, or gives it a share beside the active one: a canary. To the active one: withdraws the
+    canary. FAILED_PRECONDITION (CANARY_REFUSED) when there is nobody to share with.
+    """
     RollbackPlugin: _grpc.UnaryUnaryMultiCallable[_plugins_pb2.RollbackPluginRequest, _plugins_pb2.Plugin]
-    """Swaps to the generation that was active before."""
+    """Withdraws the canary; without one, swaps to the generation that was active before."""
     ReloadPlugin: _grpc.UnaryUnaryMultiCallable[_plugins_pb2.ReloadPluginRequest, _plugins_pb2.Plugin]
     """Reads a plugin of the daemon's own environment again; changed files are a new generation, which is swapped in."""
+    ResetPlugin: _grpc.UnaryUnaryMultiCallable[_plugins_pb2.ResetPluginRequest, _plugins_pb2.Plugin]
+    """Forgets the crashes of the plugin's hosts: one that is quarantined is started by the next call."""
     CollectGarbage: _grpc.UnaryUnaryMultiCallable[_plugins_pb2.CollectGarbageRequest, _plugins_pb2.CollectGarbageResponse]
     """Removes the generations that are neither active nor the previous one, nor pinned, nor installed and never tried."""
     WatchPlugins: _grpc.UnaryStreamMultiCallable[_plugins_pb2.WatchPluginsRequest, _plugins_pb2.WatchPluginsResponse]
@@ -87,11 +91,15 @@ class PluginServiceAsyncStub(PluginServiceStub):
     ended is pinned to it (GENERATION_PINNED), and for what is part of the daemon's own environment (PLUGIN_BUNDLED).
     """
     ActivatePlugin: _aio.UnaryUnaryMultiCallable[_plugins_pb2.ActivatePluginRequest, _plugins_pb2.Plugin]  # type: ignore[assignment]
-    """Swaps to a generation."""
+    """Swaps to a generation, or gives it a share beside the active one: a canary. To the active one: withdraws the
+    canary. FAILED_PRECONDITION (CANARY_REFUSED) when there is nobody to share with.
+    """
     RollbackPlugin: _aio.UnaryUnaryMultiCallable[_plugins_pb2.RollbackPluginRequest, _plugins_pb2.Plugin]  # type: ignore[assignment]
-    """Swaps to the generation that was active before."""
+    """Withdraws the canary; without one, swaps to the generation that was active before."""
     ReloadPlugin: _aio.UnaryUnaryMultiCallable[_plugins_pb2.ReloadPluginRequest, _plugins_pb2.Plugin]  # type: ignore[assignment]
     """Reads a plugin of the daemon's own environment again; changed files are a new generation, which is swapped in."""
+    ResetPlugin: _aio.UnaryUnaryMultiCallable[_plugins_pb2.ResetPluginRequest, _plugins_pb2.Plugin]  # type: ignore[assignment]
+    """Forgets the crashes of the plugin's hosts: one that is quarantined is started by the next call."""
     CollectGarbage: _aio.UnaryUnaryMultiCallable[_plugins_pb2.CollectGarbageRequest, _plugins_pb2.CollectGarbageResponse]  # type: ignore[assignment]
     """Removes the generations that are neither active nor the previous one, nor pinned, nor installed and never tried."""
     WatchPlugins: _aio.UnaryStreamMultiCallable[_plugins_pb2.WatchPluginsRequest, _plugins_pb2.WatchPluginsResponse]  # type: ignore[assignment]
@@ -155,7 +163,9 @@ class PluginServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _plugins_pb2.ActivatePluginRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_plugins_pb2.Plugin, _abc.Awaitable[_plugins_pb2.Plugin]]:
-        """Swaps to a generation."""
+        """Swaps to a generation, or gives it a share beside the active one: a canary. To the active one: withdraws the
+        canary. FAILED_PRECONDITION (CANARY_REFUSED) when there is nobody to share with.
+        """
 
     @_abc_1.abstractmethod
     def RollbackPlugin(
@@ -163,7 +173,7 @@ class PluginServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _plugins_pb2.RollbackPluginRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_plugins_pb2.Plugin, _abc.Awaitable[_plugins_pb2.Plugin]]:
-        """Swaps to the generation that was active before."""
+        """Withdraws the canary; without one, swaps to the generation that was active before."""
 
     @_abc_1.abstractmethod
     def ReloadPlugin(
@@ -172,6 +182,14 @@ class PluginServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_plugins_pb2.Plugin, _abc.Awaitable[_plugins_pb2.Plugin]]:
         """Reads a plugin of the daemon's own environment again; changed files are a new generation, which is swapped in."""
+
+    @_abc_1.abstractmethod
+    def ResetPlugin(
+        self,
+        request: _plugins_pb2.ResetPluginRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_plugins_pb2.Plugin, _abc.Awaitable[_plugins_pb2.Plugin]]:
+        """Forgets the crashes of the plugin's hosts: one that is quarantined is started by the next call."""
 
     @_abc_1.abstractmethod
     def CollectGarbage(
