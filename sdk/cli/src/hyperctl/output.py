@@ -129,6 +129,7 @@ def show_table(titles: list[str], rows: list[list[str]]) -> None:
 
 _STYLES = {
     "RUNNING": "cyan", "SUCCEEDED": "green", "ACTIVE": "green", "SERVING": "green", "FAILED": "red",
+    "PASSED": "green", "WARNED": "yellow",
     "QUARANTINED": "red", "CANCELLED": "yellow", "RETRYING": "yellow", "PAUSED": "yellow",
 }  # fmt: skip
 

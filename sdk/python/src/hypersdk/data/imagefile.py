@@ -240,7 +240,7 @@ def _open_regular(path: Path, flags: int) -> int:
     name."""
     try:
         fd = os.open(path, flags)
-    except FileNotFoundError as exc:
+    except (FileNotFoundError, ValueError) as exc:  # ValueError: a NUL in the name, which no file has
         raise NotFound(f"no file {str(path)!r}", reason="FILE_NOT_FOUND", metadata={"path": str(path)}) from exc
     except OSError as exc:
         raise PermissionDenied(

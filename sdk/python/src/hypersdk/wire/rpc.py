@@ -196,11 +196,11 @@ class Peer:
         except (TypeError, ValueError, RecursionError) as exc:
             text = f"{request.method}: the result is not JSON: {exc}"
             frame = _error_frame(request.id, Internal(text, reason="RESULT_NOT_JSON"))
-        self._send_quietly(frame)
+        self._send_answer(request, frame)
 
     def _answer_error(self, request: Request, error: HyperError) -> None:
         if self._settle(request):
-            self._send_quietly(_error_frame(request.id, error))
+            self._send_answer(request, _error_frame(request.id, error))
 
     def _settle(self, request: Request) -> bool:
         """Is an answer to `request` still owed? It is not afterwards."""
@@ -208,9 +208,17 @@ class Peer:
             if request.answered or request.id is None:
                 return False
             request.answered = True
-            self._in_flight.pop(request.id, None)
-            self._changed.notify_all()
         return True
+
+    def _send_answer(self, request: Request, frame: bytes) -> None:
+        """The request is in flight until its answer is out: whoever drains ends the process after that."""
+        try:
+            self._send_quietly(frame)
+        finally:
+            with self._changed:
+                if self._in_flight.get(request.id or 0) is request:
+                    del self._in_flight[request.id or 0]
+                self._changed.notify_all()
 
     def _refuse(self, request_id: Any, code: int, text: str) -> None:
         known = request_id if isinstance(request_id, int) else None
