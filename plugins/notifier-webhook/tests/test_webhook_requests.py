@@ -16,7 +16,7 @@ from hypersdk_notifier_webhook import WebhookNotifier
 from hypersdk_notifier_webhook.body import body_of
 from hypersdk_notifier_webhook.notifier import _seconds
 from hypersdk_notifier_webhook.target import is_public, target_of
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 KEY = "a-key-of-some-length"
@@ -110,6 +110,7 @@ def test_a_retry_after_header_is_seconds_or_a_date_or_nothing(text, seconds):
     assert _seconds(text, NOW) == seconds
 
 
+@settings(deadline=None)
 @given(st.text(max_size=64))
 def test_no_retry_after_header_breaks_anything(text):
     assert _seconds(text, NOW) is None or 0 <= _seconds(text, NOW) <= 86_400
@@ -216,6 +217,7 @@ def test_a_delivery_id_with_a_line_break_is_no_header(hook):
     assert hook.seen == 0
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text(), st.recursive(st.none() | st.text() | st.integers(), st.lists, max_leaves=5)))
 def test_any_payload_is_one_ascii_json_document(payload):
     body = body_of(dataclasses.replace(SAMPLE, payload=payload))
