@@ -366,7 +366,7 @@ async def test_superseded_times_do_not_pile_up_in_memory(table):
 
 async def test_a_preview_is_what_then_happens(table):
     made = await schedule(table, jitter_s=300.0, overlap=OverlapPolicy.QUEUE)
-    said = table.schedules.preview(made, None, 3)
+    said = await table.schedules.preview(made, None, 3)
     for occurrence, begins in said:
         table.clock.set(begins - 0.001)
         await table.settle()

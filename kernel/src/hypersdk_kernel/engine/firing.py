@@ -60,7 +60,8 @@ class Firing:
         variables = template.values(schedule, occurrence, schedule.status.run_count + 1)
         expanded = template.expand(schedule.template, variables)
         made = self._make(expanded, job_id(schedule, occurrence))
-        return replace(made, schedule=schedule.id, scheduled_time=occurrence)
+        deadline = occurrence + schedule.job_deadline_s if schedule.job_deadline_s else made.deadline
+        return replace(made, schedule=schedule.id, scheduled_time=occurrence, deadline=deadline)
 
     async def check(self, schedule: Schedule, occurrence: float, actor: str) -> Job:
         """The job as it would be created, created nowhere. Raises what creating it would raise."""
@@ -145,7 +146,7 @@ class Firing:
             rows.save_status(tx.conn, after)
             tell(
                 tx, after, "schedule.fired", actor if manual else KERNEL,
-                job=job.name, scheduled_time=occurrence, run_number=status.run_count + 1, manual=manual,
+                job_name=job.name, scheduled_time=occurrence, run_number=status.run_count + 1, manual=manual,
             )  # fmt: skip
             return replace(job, dependencies=(*job.dependencies, *earlier))
 

@@ -71,7 +71,8 @@ class Status:
 class Schedule:
     """`template`: the job, as the API's Job in JSON, whose strings may hold variables (model.template). `revision`:
     of the last edit, and its etag; runs do not change it. `missed_after_s`: an occurrence counts as missed when it
-    could not be run within that time."""
+    could not be run within that time. `job_deadline_s`: a job is to have ended so long after its occurrence; 0: no
+    limit."""
 
     id: str
     uid: str
@@ -85,6 +86,7 @@ class Schedule:
     display_name: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     jitter_s: float = 0.0
+    job_deadline_s: float = 0.0
     missed: MissedPolicy = MissedPolicy.RUN_ONCE
     catch_up_limit: int = 1
     missed_after_s: float = DEFAULT_MISSED_AFTER_S

@@ -34,6 +34,9 @@ ALIASES = {
     "@hourly": "0 * * * *",
 }
 MAX_EVERY_S = 366 * 86400
+MAX_TEXT = 256
+LAST = 253_370_764_800.0
+"""The year 9999 begins: whatever is later has no date in every zone."""
 _EVERY = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?")
 _PROBE_S = 3600
 _FOLD_S = 25 * 3600
@@ -63,7 +66,7 @@ class Timing:
             found = _every(parse_every(self.cron), self.anchor if self.start is None else self.start, after)
         else:
             found = expression(self.cron).next_after(after, zone(self.time_zone))
-        return found if found is not None and (self.end is None or found < self.end) else None
+        return found if found is not None and found < min(self.end or LAST, LAST) else None
 
     def iterate(self, after: float) -> Iterator[float]:
         """Every occurrence later than `after`, in order."""
@@ -92,6 +95,8 @@ def check(timing: Timing, field: str = "schedule") -> None:
     """Raises InvalidArgument (SCHEDULE_INVALID) naming the field that cannot be used."""
     if (timing.run_at is None) == (not timing.cron):
         raise invalid(f"{field}.cron", "give either a cron expression or run_at")
+    if len(timing.cron) > MAX_TEXT:
+        raise invalid(f"{field}.cron", f"has more than {MAX_TEXT} characters")
     _check_zone(timing.time_zone, f"{field}.time_zone")
     if timing.cron.startswith("@every"):
         parse_every(timing.cron, f"{field}.cron")

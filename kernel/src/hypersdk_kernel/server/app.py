@@ -24,8 +24,11 @@ from google.protobuf.message import Message
 from hypersdk_kernel import __version__
 from hypersdk_kernel.engine.connections import Connections
 from hypersdk_kernel.engine.dispatcher import Dispatcher, RunnerSettings
+from hypersdk_kernel.engine.firing import Firing
 from hypersdk_kernel.engine.jobs import Jobs
 from hypersdk_kernel.engine.notifying import NotifierCalls
+from hypersdk_kernel.engine.scheduler import Scheduler
+from hypersdk_kernel.engine.schedules import Schedules
 from hypersdk_kernel.engine.subscriptions import Subscriptions
 from hypersdk_kernel.engine.vaults import Vaults
 from hypersdk_kernel.events.bus import Bus
@@ -68,6 +71,8 @@ from hypersdk_kernel.services.jobs import JobService
 from hypersdk_kernel.services.operations import OperationsService
 from hypersdk_kernel.services.plugins import Operators, PluginService
 from hypersdk_kernel.services.pluginwatch import PluginWatcher
+from hypersdk_kernel.services.schedules import ScheduleService
+from hypersdk_kernel.services.scheduleviews import job_maker
 from hypersdk_kernel.services.subscriptions import SubscriptionService
 from hypersdk_kernel.services.system import KernelFacts, SystemService
 from hypersdk_kernel.services.watch import JobWatcher
@@ -123,6 +128,9 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         runner_settings = RunnerSettings(settings.max_runners, settings.cancel_grace_s)
         dispatcher = Dispatcher(store, clock, registry, connections, state.runs, runner_settings, builds.check)
         jobs = Jobs(store, clock, registry, connections, dispatcher)
+        validator = RequestValidator()
+        firing = Firing(store, jobs, job_maker(validator.check))
+        scheduler = Scheduler(store, clock, firing)
         bus = Bus(store)
         store.on_commit.append(bus.publish)
         notifiers = NotifierCalls(connections, registry, hosts, clock)
@@ -138,13 +146,14 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
                 Operators(lifecycle, removal, builds.staging, ledger.pin_counts),
                 PluginWatcher(registry, hosts, ledger.pin_counts, bus, settings.heartbeat_s),
             ),
+            ScheduleService(Schedules(store, clock, firing), validator.check),
             EventService(store, bus, settings.heartbeat_s),
             SubscriptionService(Subscriptions(store, clock), notifiers),
             AuditService(store),
             SystemService(facts, clock, store, jobs, connections, registry, dispatcher),
             OperationsService(jobs, bus),
         ]
-        gate = _gate(settings, state, clock, auditor)
+        gate = _gate(settings, state, clock, auditor, validator)
         handlers, health = _handlers(gate, services, router)
         server = make_server(
             handlers, max_message_bytes=settings.max_message_bytes, max_streams=settings.max_streams
@@ -154,9 +163,11 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         await dispatcher.start()
         stack.push_async_callback(deliveries.stop)
         await deliveries.start()
+        stack.push_async_callback(scheduler.stop)
+        await scheduler.start()
         await server.start()
         stack.push_async_callback(server.stop, settings.grace_s)
-        stack.push_async_callback(_drain, health, dispatcher, bus, gate.streams)
+        stack.push_async_callback(_drain, health, dispatcher, scheduler, bus, gate.streams)
         dropped = DropFolder(
             state.dropped,
             lambda wheel: lifecycle.install(wheel, actor=KERNEL, activate=True, only_new=True, via="plugins.d"),
@@ -193,17 +204,22 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def _drain(health: HealthService, dispatcher: Dispatcher, bus: Bus, streams: Streams) -> None:
+async def _drain(
+    health: HealthService, dispatcher: Dispatcher, scheduler: Scheduler, bus: Bus, streams: Streams
+) -> None:
     health.drain()
     dispatcher.draining = True
+    await scheduler.stop()
     bus.close()
     await streams.drain()
 
 
-def _gate(settings: Settings, state: StateDir, clock: Clock, auditor: Auditor) -> Gate:
+def _gate(
+    settings: Settings, state: StateDir, clock: Clock, auditor: Auditor, validator: RequestValidator
+) -> Gate:
     return Gate(
         authenticator=Authenticator(ensure_token(state.token) if settings.tcp else None, clock),
-        validator=RequestValidator(),
+        validator=validator,
         streams=Streams(settings.max_streams),
         call_timeout_s=settings.call_timeout_s,
         max_message_bytes=settings.max_message_bytes,

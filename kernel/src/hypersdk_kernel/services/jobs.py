@@ -25,6 +25,7 @@ FILTER_FIELDS = {
     "name": Field(Kind.TEXT, operator.attrgetter("name"), "jobs/" + table.c.id),
     "task": Field(Kind.TEXT, operator.attrgetter("task"), table.c.task),
     "state": Field(Kind.ENUM, operator.attrgetter("state"), table.c.state, tuple(s.value for s in JobState)),
+    "schedule": Field(Kind.TEXT, lambda job: f"schedules/{job.schedule}" if job.schedule else None, table.c.schedule),
     "priority": Field(Kind.NUMBER, operator.attrgetter("priority"), table.c.priority),
     "create_time": Field(Kind.TIME, operator.attrgetter("create_time"), table.c.create_time),
     "update_time": Field(Kind.TIME, operator.attrgetter("update_time"), table.c.update_time),

@@ -43,6 +43,8 @@ def job_message(job: Job) -> pb.Job:
         error=error_message(job.error),
         cancel_requested=job.cancel_requested,
         etag=job.etag,
+        schedule=f"schedules/{job.schedule}" if job.schedule else "",
+        scheduled_time=_time(job.scheduled_time),
     )
     for pin in job.pins:
         out.pins.add(

@@ -120,5 +120,5 @@ def _row(job: Job) -> dict[str, object]:
         "id": job.id, "uid": job.uid, "task": job.task, "state": job.state.value, "priority": job.priority,
         "owner": job.owner, "create_time": job.create_time, "update_time": job.update_time,
         "next_attempt_time": job.next_attempt_time, "revision": job.revision, "labels": dict(job.labels),
-        "schedule": job.schedule or None, "body": codec.dumps(codec.job_to_json(job)),
+        "schedule": f"schedules/{job.schedule}" if job.schedule else None, "body": codec.dumps(codec.job_to_json(job)),
     }  # fmt: skip

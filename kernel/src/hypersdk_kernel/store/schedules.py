@@ -69,7 +69,7 @@ def unfinished_jobs(conn: Connection, schedule_id: str) -> list[Job]:
     """Jobs of the schedule that have not ended, oldest first."""
     query = (
         select(jobs.c.body)
-        .where(jobs.c.schedule == schedule_id, jobs.c.state.not_in([s.value for s in TERMINAL]))
+        .where(jobs.c.schedule == f"schedules/{schedule_id}", jobs.c.state.not_in([s.value for s in TERMINAL]))
         .order_by(jobs.c.create_time, jobs.c.id)
     )
     return [codec.job_from_json(json.loads(body)) for body in conn.execute(query).scalars()]

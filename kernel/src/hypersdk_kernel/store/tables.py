@@ -38,7 +38,7 @@ jobs = Table(
     Column("revision", BigInteger, nullable=False),
     Column("labels", JSON, nullable=False),
     Column("body", Text, nullable=False),
-    Column("schedule", String(63)),
+    Column("schedule", String(80)),
     Index("jobs_by_schedule", "schedule", "create_time"),
     Index("jobs_by_state", "state", "create_time"),
     Index("jobs_by_create_time", "create_time", "id"),

@@ -22,6 +22,7 @@ from hyperctl.commands import (
     machine,
     plugin,
     price,
+    schedule,
     storage,
     subscription,
     system,
@@ -83,8 +84,9 @@ def _globals(
 
 
 for _name, _group in (
-    ("job", job.app), ("connection", connection.app), ("machine", machine.app), ("plugin", plugin.app),
-    ("event", event.app), ("subscription", subscription.app), ("audit", audit.app), ("format", format_command.app),
+    ("job", job.app), ("schedule", schedule.app), ("connection", connection.app), ("machine", machine.app),
+    ("plugin", plugin.app), ("event", event.app), ("subscription", subscription.app), ("audit", audit.app),
+    ("format", format_command.app),
     ("storage", storage.app), ("price", price.app), ("system", system.app), ("config", config.app),
 ):  # fmt: skip
     app.add_typer(_group, name=_name, no_args_is_help=True)

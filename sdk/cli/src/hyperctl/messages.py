@@ -1,7 +1,8 @@
 """Proto messages as plain values for JSON, YAML and tables.
 
 Unlike proto3's JSON mapping, 64-bit integers stay numbers and enum values lose their prefix (`RUNNING`), because
-people and jq read this. Every scalar is present, so that scripts find their keys; absent messages are left out.
+people and jq read this. Every scalar is present, so that scripts find their keys; absent messages, and scalars that
+can be absent and are, are left out.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ def to_plain(message: Message) -> Any:
         value = getattr(message, field.name)
         if field.is_repeated:
             out[field.name] = _repeated(field, value)
+        elif field.has_presence and not message.HasField(field.name):
+            continue
         elif field.type != FieldDescriptor.TYPE_MESSAGE:
             out[field.name] = _scalar(field, value)
-        elif message.HasField(field.name):
+        else:
             out[field.name] = to_plain(value)
     return out
 

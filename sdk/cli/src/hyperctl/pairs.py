@@ -40,12 +40,12 @@ def typed(pairs: dict[str, str]) -> dict[str, Any]:
     return out
 
 
-def read_config_file(path: Path) -> dict[str, Any]:
+def read_config_file(path: Path, doing: str = "reading the configuration of the connection") -> dict[str, Any]:
     """A mapping from a .toml, .json or .yaml file. Raises InvalidArgument (CONFIG_INVALID)."""
     try:
         text = path.read_text("utf-8")
     except OSError as exc:
-        raise from_exception(exc, doing="reading the configuration of the connection") from exc
+        raise from_exception(exc, doing=doing) from exc
     try:
         value = _parse(path.suffix.lower(), text)
     except ValueError as exc:

@@ -70,6 +70,7 @@ def completer(names: Callable[[Session], Iterator[Any]], collection: str) -> Cal
 
 
 complete_job = completer(lambda s: iter(s.client.jobs.list(page_size=100)), "jobs")
+complete_schedule = completer(lambda s: iter(s.client.schedules.list()), "schedules")
 complete_connection = completer(lambda s: iter(s.client.connections.list()), "connections")
 complete_plugin = completer(lambda s: iter(s.client.plugins.list()), "plugins")
 complete_machine = completer(lambda s: iter(s.client.inventory.list_machines()), "machines")

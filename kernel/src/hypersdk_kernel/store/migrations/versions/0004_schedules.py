@@ -21,5 +21,5 @@ def upgrade() -> None:
         sa.Column("status", sa.Text, nullable=False),
     )
     op.create_index("schedules_by_next_start_time", "schedules", ["next_start_time"])
-    op.add_column("jobs", sa.Column("schedule", sa.String(63)))
+    op.add_column("jobs", sa.Column("schedule", sa.String(80)))
     op.create_index("jobs_by_schedule", "jobs", ["schedule", "create_time"])

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hypersdk.client.aio.operations import AsyncOperations
     from hypersdk.client.aio.plugins import AsyncPlugins
     from hypersdk.client.aio.pricing import AsyncPricing
+    from hypersdk.client.aio.schedules import AsyncSchedules
     from hypersdk.client.aio.storage import AsyncStorage
     from hypersdk.client.aio.subscriptions import AsyncSubscriptions
     from hypersdk.client.aio.system import AsyncSystem
@@ -44,6 +45,12 @@ class AsyncClient:
         from hypersdk.client.aio.jobs import AsyncJobs
 
         return AsyncJobs(self._channel, self._caller)
+
+    @cached_property
+    def schedules(self) -> AsyncSchedules:
+        from hypersdk.client.aio.schedules import AsyncSchedules
+
+        return AsyncSchedules(self._channel, self._caller)
 
     @cached_property
     def connections(self) -> AsyncConnections:

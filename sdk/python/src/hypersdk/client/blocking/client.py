@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hypersdk.client.blocking.operations import Operations
     from hypersdk.client.blocking.plugins import Plugins
     from hypersdk.client.blocking.pricing import Pricing
+    from hypersdk.client.blocking.schedules import Schedules
     from hypersdk.client.blocking.storage import Storage
     from hypersdk.client.blocking.subscriptions import Subscriptions
     from hypersdk.client.blocking.system import System
@@ -45,6 +46,12 @@ class Client:
         from hypersdk.client.blocking.jobs import Jobs
 
         return Jobs(self._channel, self._caller)
+
+    @cached_property
+    def schedules(self) -> Schedules:
+        from hypersdk.client.blocking.schedules import Schedules
+
+        return Schedules(self._channel, self._caller)
 
     @cached_property
     def connections(self) -> Connections:

@@ -131,6 +131,11 @@ class Job(_message.Message):
     CANCEL_REQUESTED_FIELD_NUMBER: _builtins.int
     PINS_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    SCHEDULE_FIELD_NUMBER: _builtins.int
+    SCHEDULED_TIME_FIELD_NUMBER: _builtins.int
+    DELAY_FIELD_NUMBER: _builtins.int
+    PLANNED_START_TIME_FIELD_NUMBER: _builtins.int
+    PLANNED_START_REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`jobs/{job}`."""
     uid: _builtins.str
@@ -148,6 +153,9 @@ class Job(_message.Message):
     attempt_count: _builtins.int
     cancel_requested: _builtins.bool
     etag: _builtins.str
+    schedule: _builtins.str
+    """The schedule that made it, and the occurrence it was made for."""
+    planned_start_reason: _builtins.str
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -186,6 +194,16 @@ class Job(_message.Message):
     def pins(self) -> _containers.RepeatedCompositeFieldContainer[Global___Pin]:
         """The plugin generations this job runs with, chosen at its first dispatch."""
 
+    @_builtins.property
+    def scheduled_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def delay(self) -> Global___DelayOption:
+        """Let a carbon or price source choose when it starts, within limits."""
+
+    @_builtins.property
+    def planned_start_time(self) -> _timestamp_pb2.Timestamp:
+        """What that source chose, and why; set once it was asked."""
+
     def __init__(
         self,
         *,
@@ -212,16 +230,59 @@ class Job(_message.Message):
         cancel_requested: _builtins.bool = ...,
         pins: _abc.Iterable[Global___Pin] | None = ...,
         etag: _builtins.str = ...,
+        schedule: _builtins.str = ...,
+        scheduled_time: _timestamp_pb2.Timestamp | None = ...,
+        delay: Global___DelayOption | None = ...,
+        planned_start_time: _timestamp_pb2.Timestamp | None = ...,
+        planned_start_reason: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "next_attempt_time", b"next_attempt_time", "priority", b"priority", "progress", b"progress", "result", b"result", "retry_policy", b"retry_policy", "spec", b"spec", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "create_time", b"create_time", "delay", b"delay", "end_time", b"end_time", "error", b"error", "next_attempt_time", b"next_attempt_time", "planned_start_time", b"planned_start_time", "priority", b"priority", "progress", b"progress", "result", b"result", "retry_policy", b"retry_policy", "scheduled_time", b"scheduled_time", "spec", b"spec", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "attempt_count", b"attempt_count", "bandwidth_limit_bytes", b"bandwidth_limit_bytes", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "etag", b"etag", "labels", b"labels", "name", b"name", "next_attempt_time", b"next_attempt_time", "pins", b"pins", "priority", b"priority", "progress", b"progress", "result", b"result", "retry_policy", b"retry_policy", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "task", b"task", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "attempt_count", b"attempt_count", "bandwidth_limit_bytes", b"bandwidth_limit_bytes", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "delay", b"delay", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "etag", b"etag", "labels", b"labels", "name", b"name", "next_attempt_time", b"next_attempt_time", "pins", b"pins", "planned_start_reason", b"planned_start_reason", "planned_start_time", b"planned_start_time", "priority", b"priority", "progress", b"progress", "result", b"result", "retry_policy", b"retry_policy", "schedule", b"schedule", "scheduled_time", b"scheduled_time", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "task", b"task", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
 
 Global___Job: _TypeAlias = Job  # noqa: Y015
+
+@_typing.final
+class DelayOption(_message.Message):
+    """A job that may start later than it could, because then its electricity is cleaner or its run cheaper."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    MAX_DELAY_FIELD_NUMBER: _builtins.int
+    EXPECTED_DURATION_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """The id of an installed `carbon` component, such as `static`."""
+    region: _builtins.str
+    """Where the job draws its electricity, in the source's own names: `DE`, `eu-central-1`."""
+    @_builtins.property
+    def max_delay(self) -> _duration_pb2.Duration:
+        """It starts at most so much later than it could."""
+
+    @_builtins.property
+    def expected_duration(self) -> _duration_pb2.Duration:
+        """How long it is expected to run; 1 h if absent. It is to end before its deadline, if it has one."""
+
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+        region: _builtins.str = ...,
+        max_delay: _duration_pb2.Duration | None = ...,
+        expected_duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expected_duration", b"expected_duration", "max_delay", b"max_delay"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_duration", b"expected_duration", "max_delay", b"max_delay", "region", b"region", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DelayOption: _TypeAlias = DelayOption  # noqa: Y015
 
 @_typing.final
 class RetryPolicy(_message.Message):
