@@ -75,3 +75,24 @@ def test_the_provider_lists_and_exports_what_the_format_writes_and_the_task_coun
     done = client.jobs.wait(job, timeout_s=60)
     assert done.result["objects"] == 2
     assert "acme" in daemon.hyperctl("storage", "ls", "backups/nightly/", "-o", "name").stdout
+
+
+def test_the_price_table_estimates(daemon):
+    assert "prices/acme" in daemon.hyperctl("price", "list", "-o", "json").stdout
+
+
+def test_the_secrets_open_another_connection(daemon, tmp_path):
+    vault = tmp_path / "secrets.json"
+    vault.touch(mode=0o600)
+    vault.write_text('{"lab/key": "planted"}')
+    daemon.hyperctl("connection", "create", "vault1", "-c", "secrets/acme", "--config", f"path={vault}")
+    assert "ok: true" in daemon.hyperctl("connection", "test", "vault1", "-o", "yaml").stdout
+
+
+def test_the_notifier_is_told_of_events(daemon, tmp_path):
+    path = tmp_path / "events.jsonl"
+    daemon.hyperctl("connection", "create", "log", "-c", "notifier/acme", "--config", f"path={path}")
+    daemon.hyperctl("connection", "test", "log")
+    daemon.hyperctl("subscription", "create", "ops", "--connection", "log")
+    daemon.hyperctl("subscription", "test", "ops")
+    assert '"type": "notification.test"' in path.read_text()

@@ -26,7 +26,10 @@ KINDS: Mapping[str, str] = {
     "provider": "hypersdk[data]",
     "format": "hypersdk[data]",
     "storage": "hypersdk",
+    "pricing": "hypersdk",
     "task": "hypersdk",
+    "notifier": "hypersdk",
+    "secrets": "hypersdk",
 }
 """The kinds that have a template → what a plugin of the kind requires."""
 

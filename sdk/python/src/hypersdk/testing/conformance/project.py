@@ -36,7 +36,7 @@ class Project:
     raw            the manifest's JSON, whatever it is; None when there is none or it is no JSON
     manifest       parsed; None when `manifest_fault` says why not
     requires       what the distribution requires, as written
-    samples        component → `config`, `secrets`, `spec`, `requests` to try it with, from `tests/conformance.json`
+    samples        component → `config`, `secrets`, `spec`, `files`, `requests` to try it with: `tests/conformance.json`
     """
 
     path: Path

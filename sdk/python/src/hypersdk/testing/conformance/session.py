@@ -89,8 +89,16 @@ class Subject:
         yield from self.manifest.components.values()
 
     def sample(self, component: ComponentManifest) -> Mapping[str, Any]:
+        """With its `files` (name → text) laid out in the scratch folder, for their owner's eyes only."""
         found = self.project.samples.get(component.name)
-        return _filled(found, str(self.scratch)) if isinstance(found, dict) else {}
+        if not isinstance(found, dict):
+            return {}
+        for name, text in dict(found.get("files") or {}).items():
+            path = self.scratch / Path(str(name)).name
+            path.touch(mode=0o600)
+            path.write_text(str(text), encoding="utf-8")
+        filled = _filled(found, str(self.scratch))
+        return filled if isinstance(filled, dict) else {}
 
     def connection(self, component: ComponentManifest, name: str = "lab") -> dict[str, Any] | None:
         """For a kind that has connections: the sample's, or one with nothing but planted secrets."""

@@ -240,7 +240,8 @@ def _tests(project: Project) -> None:
     text = "".join(path.read_text("utf-8", "replace") for path in sorted(project.tests.rglob("*.py")))
     wanted = {
         "provider": "ProviderContract", "format": "FormatContract", "storage": "StorageContract",
-        "task": "TaskContract", "notifier": "NotifierContract",
+        "task": "TaskContract", "notifier": "NotifierContract", "pricing": "PriceTableContract",
+        "secrets": "SecretSourceContract",
     }  # fmt: skip
     missing = [wanted[c.kind] for c in _components(project) if c.kind in wanted and wanted[c.kind] not in text]
     if missing and any(project.modules.rglob("*.py")):
