@@ -12,6 +12,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,13 +154,25 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
             SystemService(facts, clock, store, jobs, connections, registry, dispatcher),
             OperationsService(jobs, bus),
         ]
-        gate = _gate(settings, state, clock, auditor, validator)
+        metrics = None
+        if settings.metrics_port:
+            from hypersdk_kernel.server import measuring  # prometheus_client, for those who want metrics
+            from hypersdk_kernel.server.metrics import Metrics
+
+            metrics = Metrics()
+            measuring.attach(metrics, store, deliveries)
+        gate = replace(_gate(settings, state, clock, auditor, validator), metrics=metrics)
         handlers, health = _handlers(gate, services, router)
         server = make_server(
             handlers, max_message_bytes=settings.max_message_bytes, max_streams=settings.max_streams
         )
         facts.addresses = _listen(server, settings, state, clock)
         stack.push_async_callback(dispatcher.stop)
+        if metrics is not None:
+            measured = measuring.Measured(store, clock, dispatcher, registry, hosts, gate.streams, deliveries)
+            scrapes = measuring.metrics_server(metrics, measured)
+            stack.push_async_callback(scrapes.close)
+            facts.addresses.append(f"http://127.0.0.1:{await scrapes.start(settings.metrics_port)}/metrics")
         await dispatcher.start()
         stack.push_async_callback(deliveries.stop)
         await deliveries.start()

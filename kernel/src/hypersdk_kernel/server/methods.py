@@ -13,7 +13,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
@@ -28,15 +28,20 @@ from hypersdk_kernel.server.refusals import refuse
 from hypersdk_kernel.server.streams import Streams, stopping
 from hypersdk_kernel.server.validation import RequestValidator
 from hypersdk_kernel.services.call import Call, Service
+from hypersdk_kernel.services.status import code_name
 from hypersdk_kernel.store.audit import AuditedCall
 from hypersdk_kernel.store.requests import RequestKey
+
+if TYPE_CHECKING:
+    from hypersdk_kernel.server.metrics import MethodMeter, Metrics
 
 PUBLIC_ACTOR = "anyone"
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What every call passes. Times in seconds, sizes in bytes. `auditor`: None when nothing is audited."""
+    """What every call passes. Times in seconds, sizes in bytes. `auditor`: None when nothing is audited,
+    `metrics`: None when nothing is counted."""
 
     authenticator: Authenticator
     validator: RequestValidator
@@ -44,6 +49,7 @@ class Gate:
     call_timeout_s: float
     max_message_bytes: int
     auditor: Auditor | None = None
+    metrics: Metrics | None = None
 
 
 Handler = Callable[[Any, Call], Any]
@@ -101,10 +107,19 @@ class _Entry:
             return None
         return gate.auditor.begin(self._action, call.actor, request)
 
-    def refused(self, gate: Gate, call: Call | None, audited: AuditedCall | None) -> Callable[[HyperError], None]:
-        """What a refusal is told to. `call`: None when it was not let in."""
+    def refused(
+        self,
+        gate: Gate,
+        call: Call | None,
+        audited: AuditedCall | None,
+        meter: MethodMeter | None = None,
+        started: float = 0.0,
+    ) -> Callable[[HyperError], None]:
+        """What a refusal is told to. `call`: None when it was not let in. `started`: by perf_counter."""
 
         def tell(error: HyperError) -> None:
+            if meter is not None:
+                meter.refused(code_name(error), time.perf_counter() - started)
             if self._action and gate.auditor is not None and (call is None or audited is not None):
                 gate.auditor.refused(self._action, audited, error)
 
@@ -120,6 +135,7 @@ class _Entry:
 def unary_handler(gate: Gate, entry: _Entry, method: Handler) -> grpc.RpcMethodHandler[Any, Any]:
     """The wrapper of a unary method."""
     log = entry.log
+    meter = gate.metrics.method(entry.path) if gate.metrics is not None else None
 
     async def handle(raw: bytes, context: Any) -> bytes:
         started = time.perf_counter()
@@ -140,7 +156,9 @@ def unary_handler(gate: Gate, entry: _Entry, method: Handler) -> grpc.RpcMethodH
             if len(data) > gate.max_message_bytes:
                 raise _too_large(len(data), gate.max_message_bytes)
         except Exception as exc:  # noqa: BLE001 - the edge: every error becomes a status here, and only here
-            await refuse(context, log, exc, entry.refused(gate, call, audited))
+            await refuse(context, log, exc, entry.refused(gate, call, audited, meter, started))
+        if meter is not None:
+            meter.answered(time.perf_counter() - started)
         log.debug("call_answered", actor=call.actor, milliseconds=round((time.perf_counter() - started) * 1000, 3))
         return data
 

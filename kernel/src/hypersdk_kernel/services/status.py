@@ -44,6 +44,12 @@ _CODES: dict[str, int] = {
 }
 
 
+def code_name(error: HyperError) -> str:
+    """The status code's name: `NOT_FOUND`."""
+    name: str = Code.Name(_CODES[error.kind])
+    return name
+
+
 def status_of(error: HyperError) -> Status:
     """The whole status, within the bounds above."""
     status = Status(code=_CODES[error.kind], message=clip(error.message, MAX_MESSAGE_BYTES))

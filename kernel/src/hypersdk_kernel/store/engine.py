@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -98,6 +99,8 @@ class Store:
 
     def __init__(self, engine: sqlalchemy.Engine, clock: Clock, schema_revision: str, last_revision: int) -> None:
         self.on_commit: list[Callable[[list[Event]], None]] = []
+        self.on_group: Callable[[int, float], None] | None = None
+        """Told of each group commit in the writer thread: how many writes, and seconds."""
         self.schema_revision = schema_revision
         self.last_revision = last_revision
         """Of the newest event that is durable."""
@@ -197,6 +200,7 @@ class Store:
         conn.close()
 
     def _commit(self, conn: Connection, group: list[_Work]) -> None:
+        began = time.perf_counter()
         try:
             with conn.begin():
                 for work in group:
@@ -212,6 +216,8 @@ class Store:
                 work.emitted = []
                 if work.call is not None and work.speaks:
                     work.call.written = False
+        if self.on_group is not None:
+            self.on_group(len(group), time.perf_counter() - began)
         self._loop.call_soon_threadsafe(self._settle, group)
 
     def _run(self, conn: Connection, work: _Work) -> None:

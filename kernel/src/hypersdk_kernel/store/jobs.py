@@ -76,6 +76,12 @@ def counts(conn: Connection) -> dict[str, int]:
     }
 
 
+def oldest_queued(conn: Connection) -> float | None:
+    """When the queued job that waits longest was made; None when none is queued."""
+    query = select(func.min(jobs.c.create_time)).where(jobs.c.state == JobState.QUEUED.value)
+    return conn.execute(query).scalar_one_or_none()
+
+
 def using(conn: Connection, connection_id: str, states: Collection[JobState], limit: int) -> list[str]:
     """Ids of jobs in one of `states` whose spec names the connection."""
     query = (
