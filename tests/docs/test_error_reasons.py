@@ -21,7 +21,7 @@ def reasons_in(tree: ast.AST) -> set[str]:
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
-            found |= {_constant(k.value) for k in node.keywords if k.arg in {"reason", "failure_reason"}}
+            found |= {_constant(k.value) for k in node.keywords if (k.arg or "").endswith("reason")}
         elif isinstance(node, ast.Assign) and any(getattr(t, "id", "").endswith("reason") for t in node.targets):
             found.add(_constant(node.value))
         elif isinstance(node, ast.Raise):

@@ -6,8 +6,8 @@ import textwrap
 import pytest
 from hypersdk.plugin.manifest import Manifest
 from hypersdk_kernel.engine.connections import Connections
-from hypersdk_kernel.engine.dispatcher import Dispatcher, RunnerSettings
-from hypersdk_kernel.engine.jobs import Jobs
+from hypersdk_kernel.engine.dispatcher import RunnerSettings
+from hypersdk_kernel.engine.engine import Engine
 from hypersdk_kernel.engine.vaults import Vaults
 from hypersdk_kernel.hosting.registry import Registry
 from hypersdk_kernel.model.clock import SystemClock
@@ -81,15 +81,13 @@ class Kernel:
         clock = SystemClock()
         self.store = await Store.open(self.tmp_path / "state.db", clock)
         connections = Connections(self.store, clock, self.registry, Vaults(self.registry, None, clock))
-        self.dispatcher = Dispatcher(
-            self.store, clock, self.registry, connections, self.tmp_path / "runs", self.settings
-        )
-        self.jobs = Jobs(self.store, clock, self.registry, connections, self.dispatcher)
-        await self.dispatcher.start()
+        self.engine = Engine(self.store, clock, self.registry, connections, self.tmp_path / "runs", self.settings)
+        self.dispatcher, self.jobs = self.engine.dispatcher, self.engine.jobs
+        await self.engine.start()
         return self
 
     async def stop(self):
-        await self.dispatcher.stop()
+        await self.engine.stop()
         await self.store.close()
 
     def new(self, name="j", retry=None, **spec):

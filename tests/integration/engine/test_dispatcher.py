@@ -87,8 +87,8 @@ async def test_a_paused_job_stands_still_and_goes_on(kernel):
 
 async def test_a_paused_job_whose_runner_dies_stays_paused_and_resumes_from_its_checkpoint(kernel):
     await kernel.jobs.create(kernel.new(steps=60, step_s=0.02), actor="test")
-    while (await kernel.jobs.get("j")).progress is None:
-        await asyncio.sleep(0.01)
+    while (progress := (await kernel.jobs.get("j")).progress) is None or progress.bytes_done < 2:
+        await asyncio.sleep(0.01)  # the second step is told of when the first one's checkpoint is kept
     await kernel.jobs.pause("j", actor="test")
     kernel.dispatcher.runner("j").kill()
     while kernel.dispatcher.runner("j") is not None:

@@ -16,9 +16,12 @@ from hypersdk.api.buf.validate import validate_pb2
 HOSTILE = [
     "../../etc/passwd", "jobs/../x", "a\x00b", "\u202eevil", "x" * 70_000, "$(reboot)", "\x1b[31m", "JOBS/X", "-", " ",
 ]  # fmt: skip
-FREE = {("prefix", None), ("etag", None), ("page_token", "connections/x"), ("name", "connections/x/objects/x")}
+FREE = {
+    ("prefix", None), ("etag", None), ("reason", None), ("page_token", "connections/x"),
+    ("name", "connections/x/objects/x"),
+}  # fmt: skip
 """Fields whose text is not the kernel's to judge, with the resource for which that holds (None: any): a prefix of
-keys, an etag that just does not match, a plugin's own page token, an object's key."""
+keys, an etag that just does not match, what an operator says, a plugin's own page token, an object's key."""
 _ID = re.compile(r"\[a-z\]\(\[a-z0-9-\]\{0,61\}\[a-z0-9\]\)\?|\(-\|[^/]*\)|\[a-z0-9\]\([^/]*\)\?")
 
 

@@ -29,7 +29,7 @@ from hypersdk_kernel.engine.alarms import Alarms
 from hypersdk_kernel.engine.background import Background
 from hypersdk_kernel.engine.connections import Connections
 from hypersdk_kernel.engine.ending import Cleaner, decide, end, open_attempt
-from hypersdk_kernel.engine.overrun import Overrun, Stop, note_stop
+from hypersdk_kernel.engine.overrun import Overrun, Stop, note_stop, pause_for_window
 from hypersdk_kernel.engine.prepare import Preparer
 from hypersdk_kernel.engine.rundir import RunDir
 from hypersdk_kernel.engine.runner import Outcome, Runner, progress_from_wire
@@ -71,6 +71,8 @@ class Dispatcher:
         self.maintenance = False
         """An operator wants nothing to start; what runs goes on."""
         self.on_progress: list[Callable[[str, Progress], None]] = []
+        self.on_running: list[Callable[[], None]] = []
+        """Called whenever something starts, ends, pauses or goes on."""
         self._store = store
         self._clock = clock
         self._preparer = Preparer(registry, connections, runs, verify)
@@ -93,6 +95,11 @@ class Dispatcher:
     def starting(self, job_id: str) -> bool:
         """Is its runner being prepared right now?"""
         return job_id in self._starting
+
+    def moving(self) -> dict[str, tuple[Job, Runner]]:
+        """What moves data now, by job id."""
+        watched = self.overrun.jobs
+        return {i: (watched[i], r) for i, r in self._runners.items() if not r.paused and i in watched}
 
     @property
     def running(self) -> int:
@@ -121,12 +128,14 @@ class Dispatcher:
         """Its runner stands still: what it took is free for others. Its deadline stays."""
         self.queue.ended(job.id)
         self.overrun.watch(job)
+        self._told()
         self.pump()
 
     def resumed(self, job: Job) -> None:
         """Its runner goes on, whatever the limits say."""
         self.queue.started(job.id, self._preparer.facts(job), self._clock.now())
         self.overrun.watch(job)
+        self._told()
 
     def pump(self) -> None:
         """Start what there is room for."""
@@ -234,6 +243,7 @@ class Dispatcher:
         if running.cancel_requested:
             self.ask_cancel(runner, "cancelled while it was being started")
         self.overrun.watch(running)
+        self._told()
         log.info("attempt_started", job=job.name, attempt=number, pid=runner.pid)
         return running, runner
 
@@ -263,6 +273,11 @@ class Dispatcher:
             return
 
         async def write() -> None:
+            if stop.then == "pause":
+                paused = await self._store.write(lambda tx: pause_for_window(tx, job_id, stop))
+                runner.pause()
+                self.paused(paused)
+                return
             await self._store.write(lambda tx: note_stop(tx, job_id, stop))
             self.ask_cancel(runner, stop.error.message)
 
@@ -286,6 +301,10 @@ class Dispatcher:
                 await self._store.write(lambda tx: change(tx, load(tx, job_id), JobEvent.FAIL, "kernel", **failure))
 
         await self._background.until_stored(f"jobs/{job_id}", settle)
+
+    def _told(self) -> None:
+        for listener in self.on_running:
+            listener()
 
     # Following and ending.
 
@@ -318,6 +337,7 @@ class Dispatcher:
                 del self._runners[job.id]
                 self.queue.ended(job.id)
                 self.overrun.forget(job.id)
+                self._told()
 
     async def _settle(self, job: Job, runner: Runner | None, outcome: Outcome) -> None:
         """Turn an outcome into the job's next state. Safe to repeat."""

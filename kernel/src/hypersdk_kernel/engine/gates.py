@@ -48,7 +48,7 @@ class Doom:
 class Gate(Protocol):
     """One reason to wait. Called on the loop only; must not block."""
 
-    def judge(self, job: Job, now: float) -> Hold | Doom | None:
+    def judge(self, job: Job, now: float, /) -> Hold | Doom | None:
         """None: nothing here keeps `job` back at `now` (seconds since the epoch)."""
         ...
 

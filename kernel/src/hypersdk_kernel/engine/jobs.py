@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hypersdk.errors import AlreadyExists, FieldViolation, InvalidArgument, NotFound
 from sqlalchemy import ColumnElement
 
-from hypersdk_kernel.engine import taskspec
-from hypersdk_kernel.engine.connections import Connections
 from hypersdk_kernel.engine.dispatcher import Dispatcher
-from hypersdk_kernel.engine.gates import Hold
-from hypersdk_kernel.engine.transitions import announce, change, load, not_found, note
+from hypersdk_kernel.engine.submission import Submission, exists
+from hypersdk_kernel.engine.transitions import change, load, not_found, note
 from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.event import Event
 from hypersdk_kernel.model.job import Attempt, AttemptState, Job, JobEvent, JobState, NewJob, Progress, next_state
-from hypersdk_kernel.model.names import check_id
 from hypersdk_kernel.store import codec
 from hypersdk_kernel.store import jobs as rows
 from hypersdk_kernel.store.engine import Store, Tx
@@ -39,15 +34,13 @@ class Jobs:
         self,
         store: Store,
         clock: Clock,
-        registry: taskspec.Components,
-        connections: Connections,
+        submission: Submission,
         dispatcher: Dispatcher,
     ) -> None:
         self.on_progress: list[Callable[[Job], None]] = []
         self._store = store
         self._clock = clock
-        self._registry = registry
-        self._connections = connections
+        self._submission = submission
         self._dispatcher = dispatcher
         self._recent: OrderedDict[str, Job] = OrderedDict()
         self._lively: dict[str, tuple[Job, Job]] = {}
@@ -65,69 +58,56 @@ class Jobs:
         beside: Callable[[Tx, Job], Job] | None = None,
     ) -> Job:
         """Queue a job; durable when this returns. `beside` runs in the transaction that adds the job and returns the
-        job to add; what it raises undoes both. Raises InvalidArgument (TASK_UNKNOWN, SPEC_INVALID,
-        CONNECTION_UNKNOWN, FORMAT_UNKNOWN, ID_INVALID), AlreadyExists (JOB_EXISTS, REQUEST_ID_REUSED)."""
-        check_id(new.id, "job_id")
-        connection_ids = await self._check(new)
-        now = self._clock.now()
-        job = Job(
-            id=new.id,
-            uid=str(uuid.uuid4()),
-            task=new.task,
-            spec=dict(new.spec),
-            state=JobState.QUEUED,
-            create_time=now,
-            update_time=now,
-            display_name=new.display_name,
-            labels=dict(new.labels),
-            priority=new.priority,
-            retry=new.retry,
-            bandwidth_limit_bytes=new.bandwidth_limit_bytes,
-            owner=actor,
-            dependencies=new.dependencies,
-            unmet=new.unmet,
-            group=new.group,
-            not_before=new.not_before,
-            deadline=new.deadline,
-            max_run_s=new.max_run_s,
-            window=new.window,
-            executor=new.executor,
-            placement=dict(new.placement),
-            trace_parent=new.trace_parent,
-            schedule=new.schedule,
-            scheduled_time=new.scheduled_time,
-        )
-        verdict = self._dispatcher.admission.judge(job)
-        if isinstance(verdict, Hold):
-            job = replace(job, state=JobState.WAITING, state_message=verdict.message, next_attempt_time=verdict.until)
+        job to add; what it raises undoes both. Raises as Submission.draft and Submission.write; AlreadyExists
+        (REQUEST_ID_REUSED)."""
+        draft = await self._submission.draft(new, actor)
+        if validate_only:
+            if await self._store.read(lambda conn: rows.exists(conn, new.id)):
+                raise exists(draft.job.name)
+            return draft.job
 
         def add(tx: Tx) -> Job:
-            if rows.exists(tx.conn, job.id):
-                raise _exists(job.name)
-            wanted = job if beside is None else beside(tx, job)
-            made = replace(wanted, revision=tx.new_revision())
-            rows.add(tx.conn, made, connection_ids)
-            announce(tx, made, "job.created", actor)
-            return made
+            return self._submission.write(tx, [draft], actor, beside)[0]
 
-        if validate_only:
-            if await self._store.read(lambda conn: rows.exists(conn, job.id)):
-                raise _exists(job.name)
-            return job
         made = await self._store.write(lambda tx: once(tx, key, *_CODEC, lambda: add(tx)))
-        if made.uid == job.uid:  # not the remembered answer of an earlier request
+        if made.uid == draft.job.uid:  # not the remembered answer of an earlier request
             self._dispatcher.ready(made)
         return made
 
+    async def create_many(
+        self, news: Sequence[NewJob], *, actor: str, key: RequestKey | None = None, validate_only: bool = False
+    ) -> list[Job]:
+        """As `create`, all or none, in one transaction; they may depend on each other. Raises as `create`, and
+        InvalidArgument (DEPENDENCY_CYCLE)."""
+        self._submission.check_batch(news)
+        drafts = [await self._submission.draft(new, actor) for new in news]
+        if validate_only:
+            return [draft.job for draft in drafts]
+        made = await self._store.write(
+            lambda tx: once(tx, key, _jobs_to_json, _jobs_from_json, lambda: self._submission.write(tx, drafts, actor))
+        )
+        if made[0].uid == drafts[0].job.uid:
+            self.taken_in(made)
+        return made
+
+    def taken_in(self, made: Sequence[Job]) -> None:
+        """New jobs are in the store."""
+        for job in made:
+            self._dispatcher.admission.take(job)
+        self._dispatcher.pump()
+
     async def get(self, job_id: str) -> Job:
         """With live progress. Raises NotFound (JOB_NOT_FOUND)."""
-        job = self._recent.get(job_id)
+        job = self.peek(job_id)
         if job is None:
-            job = self._store.read_now(lambda conn: rows.get(conn, job_id))
-            if job is None:
-                raise not_found(job_id)
-            self._keep(job)
+            raise not_found(job_id)
+        self._keep(job)
         return self._live(job)
+
+    def peek(self, job_id: str) -> Job | None:
+        """The job as the store has it, or None."""
+        job = self._recent.get(job_id)
+        return job or self._store.read_now(lambda conn: rows.get(conn, job_id))
 
     async def page(
         self,
@@ -295,28 +275,6 @@ class Jobs:
             return answer[0]
         raise AssertionError(job_id)
 
-    async def _check(self, new: NewJob) -> set[str]:
-        """Everything that can be known before the job runs; the ids of the connections it names."""
-        try:
-            task = self._registry.component(f"task/{new.task}")
-        except NotFound as exc:
-            raise InvalidArgument(
-                exc.message, reason="TASK_UNKNOWN", violations=(FieldViolation("job.task", exc.message),)
-            ) from exc
-        schema = task.manifest.spec_schema
-        taskspec.validate(schema, dict(new.spec), "job.spec", f"the spec of task {new.task} is wrong")
-        needs = taskspec.needs(schema, new.spec)
-        components = await self._connections.components(needs.connections)
-        missing = {i: field for i, field in needs.connections.items() if i not in components}
-        if missing:
-            raise InvalidArgument(
-                f"there is no connection {', '.join(sorted(missing))}; create it first (`hyperctl connection create`)",
-                reason="CONNECTION_UNKNOWN",
-                violations=tuple(FieldViolation(f, f"connections/{i} does not exist") for i, f in missing.items()),
-            )
-        taskspec.choose(self._registry, task, set(components.values()), needs.formats)
-        return set(needs.connections)
-
     def _live(self, job: Job) -> Job:
         if job.state not in {JobState.RUNNING, JobState.PAUSED}:
             return job
@@ -358,7 +316,9 @@ class _RehearsalOver(Exception):
     """Ends a transaction whose only purpose was to see whether it would work."""
 
 
-def _exists(name: str) -> AlreadyExists:
-    return AlreadyExists(
-        f"{name} exists already; choose another job_id, or none", reason="JOB_EXISTS", metadata={"name": name}
-    )
+def _jobs_to_json(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    return [codec.job_to_json(job) for job in jobs]
+
+
+def _jobs_from_json(data: list[dict[str, Any]]) -> list[Job]:
+    return [codec.job_from_json(job) for job in data]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from hypersdk_kernel.model.limit import Facts, Limit
@@ -26,12 +26,17 @@ class LimitBook:
     the queue makes anew (`counts_of`)."""
 
     def __init__(self, limits: Iterable[Limit] = ()) -> None:
+        self.holds: Callable[[Limit], bool] = _always
+        """Whether a limit holds now: one that belongs to a window does while that is open."""
         self._limits: dict[str, Limit] = {limit.id: limit for limit in limits}
         self._running: Counter[Count] = Counter()
         self._starts: dict[Count, deque[float]] = {}
 
     def limits(self) -> list[Limit]:
         return list(self._limits.values())
+
+    def get(self, limit_id: str) -> Limit | None:
+        return self._limits.get(limit_id)
 
     def replace(self, limits: Iterable[Limit]) -> None:
         self._limits = {limit.id: limit for limit in limits}
@@ -48,7 +53,7 @@ class LimitBook:
         """The first limit that lets nothing with `counts` start at `now`."""
         for count in counts:
             limit = self._limits.get(count[0])
-            if limit is None:
+            if limit is None or not self.holds(limit):
                 continue
             if limit.max_running and self._running[count] >= limit.max_running:
                 return Blocked(limit.name, f"{_of(limit, count)} lets {limit.max_running} run at once, and as many do")
@@ -81,6 +86,10 @@ class LimitBook:
         while starts and (starts[0] <= now - limit.period_s or starts[0] > now + limit.period_s):
             starts.popleft()  # too long ago, or the clock was set back
         return starts
+
+
+def _always(_limit: Limit) -> bool:
+    return True
 
 
 def _of(limit: Limit, count: Count) -> str:

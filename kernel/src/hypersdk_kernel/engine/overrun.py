@@ -13,9 +13,9 @@ from hypersdk.errors import HyperError
 
 from hypersdk_kernel.engine.alarms import Alarms
 from hypersdk_kernel.engine.timegate import deadline_passed, run_time_exceeded
-from hypersdk_kernel.engine.transitions import load, note
+from hypersdk_kernel.engine.transitions import change, load, note
 from hypersdk_kernel.model.clock import Clock
-from hypersdk_kernel.model.job import Job, JobState
+from hypersdk_kernel.model.job import Job, JobEvent, JobState
 from hypersdk_kernel.store.engine import Tx
 
 
@@ -26,6 +26,10 @@ class Stop:
 
     then: Literal["fail", "cancel", "wait", "pause"]
     error: HyperError
+
+
+WINDOW = "window"
+"""Job.paused_by of what stands still until its window opens."""
 
 
 class Closing(Protocol):
@@ -44,11 +48,12 @@ class Overrun:
         self._clock = clock
         self._stop = stop
         self._alarms = Alarms(clock, self._ring)
-        self._jobs: dict[str, Job] = {}
+        self.jobs: dict[str, Job] = {}
+        """What runs or is paused with its runner, as it was when it was watched last."""
 
     def watch(self, job: Job) -> None:
         """`job` is RUNNING. Again, when something about its end has changed."""
-        self._jobs[job.id] = job
+        self.jobs[job.id] = job
         found = self._end(job)
         if found is None:
             self._alarms.clear(job.id)
@@ -57,12 +62,12 @@ class Overrun:
 
     def again(self) -> None:
         """Windows have changed: reckon anew when each is to stop."""
-        for job in list(self._jobs.values()):
+        for job in list(self.jobs.values()):
             self.watch(job)
 
     def forget(self, job_id: str) -> None:
         self._alarms.clear(job_id)
-        self._jobs.pop(job_id, None)
+        self.jobs.pop(job_id, None)
 
     def ring_due(self) -> None:
         """For tests with a clock of their own."""
@@ -84,7 +89,7 @@ class Overrun:
         return min(ends, key=lambda end: end[0], default=None)
 
     def _ring(self, job_id: str) -> None:
-        job = self._jobs.get(job_id)
+        job = self.jobs.get(job_id)
         found = None if job is None else self._end(job)
         if job is None or found is None:
             return
@@ -106,3 +111,9 @@ def note_stop(tx: Tx, job_id: str, stop: Stop) -> Job:
         "kernel",
         stop={"then": stop.then, "error": stop.error.to_json()},
     )
+
+
+def pause_for_window(tx: Tx, job_id: str, stop: Stop) -> Job:
+    """Write that a running job stands still. Raises FailedPrecondition (JOB_STATE) when it does not run any more."""
+    job = load(tx, job_id)
+    return change(tx, job, JobEvent.PAUSE, "kernel", stop.error.message, paused_by=WINDOW)

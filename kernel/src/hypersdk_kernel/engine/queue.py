@@ -145,6 +145,12 @@ class ReadyQueue:
         before = sum(order < mine for order in self.orders())
         return before, blocked.message if blocked else "", blocked.until if blocked else None
 
+    def blocked_by(self, job_id: str, now: float) -> str:
+        """The limit that keeps a queued job back, in words, or ""."""
+        lane = self._lane_of.get(job_id)
+        blocked = self.limits.blocking(lane.counts, now) if lane is not None else None
+        return blocked.message if blocked is not None else ""
+
     def orders(self) -> list[Order]:
         """Every queued job's place, unsorted, fairness applied."""
         return [self._effective(job_id) for job_id in self._lane_of]

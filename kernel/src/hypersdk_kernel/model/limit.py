@@ -31,6 +31,7 @@ class Limit:
     max_running      at once; 0: no such limit
     max_starts       in any `period_s` seconds; 0: no such limit
     bandwidth_bytes  a second, shared by those that run; 0: no such limit
+    window           id of the window while which is open it holds; empty: always
     """
 
     id: str
@@ -41,6 +42,7 @@ class Limit:
     max_starts: int = 0
     period_s: float = 60.0
     bandwidth_bytes: int = 0
+    window: str = ""
     display_name: str = ""
     create_time: float = 0.0
     update_time: float = 0.0

@@ -25,8 +25,8 @@ from google.protobuf.message import Message
 from hypersdk_kernel import __version__
 from hypersdk_kernel.engine.connections import Connections
 from hypersdk_kernel.engine.dispatcher import Dispatcher, RunnerSettings
+from hypersdk_kernel.engine.engine import Engine
 from hypersdk_kernel.engine.firing import Firing
-from hypersdk_kernel.engine.jobs import Jobs
 from hypersdk_kernel.engine.notifying import NotifierCalls
 from hypersdk_kernel.engine.scheduler import Scheduler
 from hypersdk_kernel.engine.schedules import Schedules
@@ -68,10 +68,13 @@ from hypersdk_kernel.services.audit import AuditService
 from hypersdk_kernel.services.call import Call, Service
 from hypersdk_kernel.services.connections import ConnectionService
 from hypersdk_kernel.services.events import EventService
+from hypersdk_kernel.services.jobgroups import JobGroupService
 from hypersdk_kernel.services.jobs import JobService
 from hypersdk_kernel.services.operations import OperationsService
 from hypersdk_kernel.services.plugins import Operators, PluginService
 from hypersdk_kernel.services.pluginwatch import PluginWatcher
+from hypersdk_kernel.services.policies import PolicyService
+from hypersdk_kernel.services.queue import QueueService
 from hypersdk_kernel.services.schedules import ScheduleService
 from hypersdk_kernel.services.scheduleviews import job_maker
 from hypersdk_kernel.services.subscriptions import SubscriptionService
@@ -127,8 +130,8 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         stack.push_async_callback(lifecycle.close)
         connections = Connections(store, clock, registry, Vaults(registry, hosts, clock))
         runner_settings = RunnerSettings(settings.max_runners, settings.cancel_grace_s)
-        dispatcher = Dispatcher(store, clock, registry, connections, state.runs, runner_settings, builds.check)
-        jobs = Jobs(store, clock, registry, connections, dispatcher)
+        engine = Engine(store, clock, registry, connections, state.runs, runner_settings, builds.check)
+        dispatcher, jobs = engine.dispatcher, engine.jobs
         validator = RequestValidator()
         firing = Firing(store, jobs, job_maker(validator.check))
         scheduler = Scheduler(store, clock, firing)
@@ -139,7 +142,10 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         store.on_commit.append(deliveries.publish)
         router = Router(registry, hosts, connections.resolve, connections.names)
         services: list[Service] = [
-            JobService(jobs, JobWatcher(jobs, bus, settings.heartbeat_s)),
+            JobService(jobs, JobWatcher(jobs, bus, settings.heartbeat_s), engine.explainer, dispatcher),
+            JobGroupService(engine.groups),
+            PolicyService(clock, engine.windows, engine.window_book, engine.limits),
+            QueueService(clock, engine.control, dispatcher, jobs, engine.limits, engine.window_book),
             ConnectionService(connections, registry, hosts),
             PluginService(
                 registry,
@@ -167,13 +173,13 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
             handlers, max_message_bytes=settings.max_message_bytes, max_streams=settings.max_streams
         )
         facts.addresses = _listen(server, settings, state, clock)
-        stack.push_async_callback(dispatcher.stop)
+        stack.push_async_callback(engine.stop)
         if metrics is not None:
             measured = measuring.Measured(store, clock, dispatcher, registry, hosts, gate.streams, deliveries)
             scrapes = measuring.metrics_server(metrics, measured)
             stack.push_async_callback(scrapes.close)
             facts.addresses.append(f"http://127.0.0.1:{await scrapes.start(settings.metrics_port)}/metrics")
-        await dispatcher.start()
+        await engine.start()
         stack.push_async_callback(deliveries.stop)
         await deliveries.start()
         stack.push_async_callback(scheduler.stop)

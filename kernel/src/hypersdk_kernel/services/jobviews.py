@@ -6,16 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from hypersdk.api.jobs.v1 import jobs_pb2 as pb
-from hypersdk.errors import FieldViolation, InvalidArgument
 
+from hypersdk_kernel.model.dependency import Dependency, Need, Unmet
 from hypersdk_kernel.model.job import Attempt, AttemptState, Job, JobState, NewJob, Progress
-from hypersdk_kernel.model.names import new_id
-from hypersdk_kernel.model.retry import RetryPolicy
-from hypersdk_kernel.services.values import dict_of, duration, seconds_of, struct, timestamp
+from hypersdk_kernel.model.names import id_of, new_id
+from hypersdk_kernel.services.retryviews import retry_message, retry_of
+from hypersdk_kernel.services.values import dict_of, duration, seconds, seconds_of, struct, timestamp
 
 _JOB_STATES = {state: pb.JobState.Value(f"JOB_STATE_{state.name}") for state in JobState}
 _ATTEMPT_STATES = {state: pb.AttemptState.Value(f"ATTEMPT_STATE_{state.name}") for state in AttemptState}
-_DEFAULT_RETRY = RetryPolicy()
+NEEDS = {need: pb.DependencyNeed.Value(f"DEPENDENCY_NEED_{need.name}") for need in Need}
+_NEED_OF = {int(value): need for need, value in NEEDS.items()}
+_UNMET = {unmet: pb.UnmetDependency.Value(f"UNMET_DEPENDENCY_{unmet.name}") for unmet in Unmet}
+_UNMET_OF = {value: unmet for unmet, value in _UNMET.items()}
 _DEFAULT_PRIORITY = 50
 
 
@@ -45,7 +48,21 @@ def job_message(job: Job) -> pb.Job:
         etag=job.etag,
         schedule=f"schedules/{job.schedule}" if job.schedule else "",
         scheduled_time=_time(job.scheduled_time),
+        group=f"jobGroups/{job.group}" if job.group else "",
+        earliest_start_time=_time(job.not_before),
+        deadline=_time(job.deadline),
+        max_run_duration=duration(job.max_run_s) if job.max_run_s else None,
+        window=f"windows/{job.window}" if job.window else "",
+        executor=job.executor,
+        placement=job.placement,
+        rank=job.rank,
     )
+    if job.dependencies:
+        out.on_unmet_dependency = _UNMET[job.unmet]
+    for dependency in job.dependencies:
+        out.dependencies.add(
+            job=f"jobs/{dependency.job_id}", need=NEEDS[dependency.need], condition=dependency.condition
+        )
     for pin in job.pins:
         out.pins.add(
             generation=pin.generation, distribution=pin.distribution, version=pin.version, digest=pin.digest,
@@ -70,9 +87,13 @@ def attempt_message(attempt: Attempt) -> pb.Attempt:
 
 def new_job(request: pb.CreateJobRequest) -> NewJob:
     """What the request asks for, with defaults filled in. Raises InvalidArgument."""
-    job = request.job
+    return new_job_of(request.job, request.job_id or new_id("job"))
+
+
+def new_job_of(job: pb.Job, job_id: str) -> NewJob:
+    """As `new_job`, of a job message alone."""
     return NewJob(
-        id=request.job_id or new_id("job"),
+        id=job_id,
         task=job.task,
         spec=dict_of(job.spec, "job.spec"),
         display_name=job.display_name,
@@ -80,36 +101,23 @@ def new_job(request: pb.CreateJobRequest) -> NewJob:
         priority=job.priority if job.HasField("priority") else _DEFAULT_PRIORITY,
         retry=retry_of(job.retry_policy),
         bandwidth_limit_bytes=job.bandwidth_limit_bytes,
+        dependencies=tuple(
+            Dependency(id_of(d.job, "jobs"), need_of(d.need), d.condition)
+            for d in job.dependencies
+        ),
+        unmet=_UNMET_OF.get(job.on_unmet_dependency, Unmet.CANCEL),
+        not_before=seconds(job.earliest_start_time) if job.HasField("earliest_start_time") else None,
+        deadline=seconds(job.deadline) if job.HasField("deadline") else None,
+        max_run_s=seconds_of(job.max_run_duration),
+        window=id_of(job.window, "windows", "job.window") if job.window else "",
+        executor=job.executor or "local",
+        placement=dict(job.placement),
     )
 
 
-def retry_of(
-    policy: pb.RetryPolicy, default: RetryPolicy = _DEFAULT_RETRY, field: str = "job.retry_policy"
-) -> RetryPolicy:
-    """What a message asks for, `default` where it says nothing. Raises InvalidArgument."""
-    if 0 < policy.multiplier < 1:
-        rule = "must be 1 to 10, or 0 for the default"
-        raise InvalidArgument(
-            f"{field}.multiplier {rule}",
-            reason="VALUE_INVALID",
-            violations=(FieldViolation(f"{field}.multiplier", rule),),
-        )
-    initial, longest = policy.HasField("initial_delay"), policy.HasField("max_delay")
-    return RetryPolicy(
-        max_attempts=policy.max_attempts or default.max_attempts,
-        initial_delay_s=seconds_of(policy.initial_delay) if initial else default.initial_delay_s,
-        multiplier=policy.multiplier or default.multiplier,
-        max_delay_s=seconds_of(policy.max_delay) if longest else default.max_delay_s,
-    )
-
-
-def retry_message(policy: RetryPolicy) -> pb.RetryPolicy:
-    return pb.RetryPolicy(
-        max_attempts=policy.max_attempts,
-        initial_delay=duration(policy.initial_delay_s),
-        multiplier=policy.multiplier,
-        max_delay=duration(policy.max_delay_s),
-    )
+def need_of(need: int) -> Need:
+    """SUCCEEDED where nothing was said."""
+    return _NEED_OF.get(need, Need.SUCCEEDED)
 
 
 def _progress_message(progress: Progress | None) -> pb.Progress | None:

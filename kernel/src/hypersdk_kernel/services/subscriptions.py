@@ -18,7 +18,8 @@ from hypersdk_kernel.model.names import id_of
 from hypersdk_kernel.model.subscription import DEFAULT_RETRY, DeadLetter, Position, Subscription
 from hypersdk_kernel.services import pages
 from hypersdk_kernel.services.call import Call, Service
-from hypersdk_kernel.services.jobviews import error_message, retry_message, retry_of
+from hypersdk_kernel.services.jobviews import error_message
+from hypersdk_kernel.services.retryviews import retry_message, retry_of
 from hypersdk_kernel.services.values import duration, struct, timestamp
 from hypersdk_kernel.store.tables import subscriptions as table
 

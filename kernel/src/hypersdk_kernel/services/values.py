@@ -32,6 +32,11 @@ def duration(seconds: float) -> Duration:
     return Duration(seconds=nanos // _NANOS, nanos=nanos % _NANOS)
 
 
+def seconds(moment: Timestamp) -> float:
+    """Since the epoch."""
+    return moment.seconds + moment.nanos / _NANOS
+
+
 def seconds_of(length: Duration) -> float:
     return length.seconds + length.nanos / _NANOS
 

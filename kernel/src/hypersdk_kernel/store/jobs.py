@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Collection, Iterable
 
@@ -82,6 +83,31 @@ def oldest_queued(conn: Connection) -> float | None:
     return conn.execute(query).scalar_one_or_none()
 
 
+def in_group(conn: Connection, group: str) -> list[Job]:
+    """The jobs of a group, at most 1,000, oldest first."""
+    query = select(jobs.c.body).where(jobs.c.job_group == group).order_by(jobs.c.create_time, jobs.c.id)
+    return [codec.job_from_json(json.loads(body)) for body in conn.execute(query).scalars()]
+
+
+def in_window(conn: Connection, window: str, limit: int) -> list[str]:
+    """Ids of jobs that have not ended and may run only in a window. Reads the bodies: for operators."""
+    found = (job.id for job in unfinished(conn) if job.window == window)
+    return list(itertools.islice(found, limit))
+
+
+def group_counts(conn: Connection, groups: Collection[str]) -> dict[str, dict[str, int]]:
+    """Group → jobs by state."""
+    query = (
+        select(jobs.c.job_group, jobs.c.state, func.count().label("n"))
+        .where(jobs.c.job_group.in_(groups))
+        .group_by(jobs.c.job_group, jobs.c.state)
+    )
+    out: dict[str, dict[str, int]] = {group: {} for group in groups}
+    for row in conn.execute(query):
+        out[row.job_group][row.state] = row.n
+    return out
+
+
 def using(conn: Connection, connection_id: str, states: Collection[JobState], limit: int) -> list[str]:
     """Ids of jobs in one of `states` whose spec names the connection."""
     query = (
@@ -126,5 +152,6 @@ def _row(job: Job) -> dict[str, object]:
         "id": job.id, "uid": job.uid, "task": job.task, "state": job.state.value, "priority": job.priority,
         "owner": job.owner, "create_time": job.create_time, "update_time": job.update_time,
         "next_attempt_time": job.next_attempt_time, "revision": job.revision, "labels": dict(job.labels),
-        "schedule": f"schedules/{job.schedule}" if job.schedule else None, "body": codec.dumps(codec.job_to_json(job)),
+        "schedule": f"schedules/{job.schedule}" if job.schedule else None,
+        "job_group": job.group, "body": codec.dumps(codec.job_to_json(job)),
     }  # fmt: skip

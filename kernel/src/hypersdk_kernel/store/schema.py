@@ -9,7 +9,7 @@ import sqlalchemy
 from hypersdk.errors import FailedPrecondition
 from sqlalchemy import inspect, text
 
-HEAD = "0006"
+HEAD = "0007"
 """Newest revision in migrations/versions; a test compares."""
 
 

@@ -40,6 +40,8 @@ jobs = Table(
     Column("body", Text, nullable=False),
     Column("schedule", String(80)),
     Index("jobs_by_schedule", "schedule", "create_time"),
+    Column("job_group", String(63), nullable=False, server_default=""),
+    Index("jobs_by_group", "job_group", "state"),
     Index("jobs_by_state", "state", "create_time"),
     Index("jobs_by_create_time", "create_time", "id"),
     Index("jobs_by_update_time", "update_time", "id"),
@@ -185,4 +187,14 @@ dead_letters = Table(
     Column("create_time", Float, nullable=False),
     Column("body", Text, nullable=False),
     Index("dead_letters_by_revision", "subscription_id", "queued", "revision"),
+)  # fmt: skip
+
+documents = Table(
+    "documents", metadata,
+    Column("kind", String(32), primary_key=True),
+    Column("id", String(63), primary_key=True),
+    Column("create_time", Float, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+    Index("documents_by_create_time", "kind", "create_time", "id"),
 )  # fmt: skip

@@ -57,6 +57,74 @@ JOB_STATE_FAILED: JobState.ValueType  # 7
 JOB_STATE_CANCELLED: JobState.ValueType  # 8
 Global___JobState: _TypeAlias = JobState  # noqa: Y015
 
+class _DependencyNeed:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DependencyNeedEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DependencyNeed.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEPENDENCY_NEED_UNSPECIFIED: _DependencyNeed.ValueType  # 0
+    DEPENDENCY_NEED_SUCCEEDED: _DependencyNeed.ValueType  # 1
+    DEPENDENCY_NEED_FAILED: _DependencyNeed.ValueType  # 2
+    DEPENDENCY_NEED_FINISHED: _DependencyNeed.ValueType  # 3
+    """In whatever way."""
+
+class DependencyNeed(_DependencyNeed, metaclass=_DependencyNeedEnumTypeWrapper): ...
+
+DEPENDENCY_NEED_UNSPECIFIED: DependencyNeed.ValueType  # 0
+DEPENDENCY_NEED_SUCCEEDED: DependencyNeed.ValueType  # 1
+DEPENDENCY_NEED_FAILED: DependencyNeed.ValueType  # 2
+DEPENDENCY_NEED_FINISHED: DependencyNeed.ValueType  # 3
+"""In whatever way."""
+Global___DependencyNeed: _TypeAlias = DependencyNeed  # noqa: Y015
+
+class _UnmetDependency:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UnmetDependencyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UnmetDependency.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UNMET_DEPENDENCY_UNSPECIFIED: _UnmetDependency.ValueType  # 0
+    UNMET_DEPENDENCY_CANCEL: _UnmetDependency.ValueType  # 1
+    UNMET_DEPENDENCY_FAIL: _UnmetDependency.ValueType  # 2
+    UNMET_DEPENDENCY_RUN: _UnmetDependency.ValueType  # 3
+    """Run all the same."""
+
+class UnmetDependency(_UnmetDependency, metaclass=_UnmetDependencyEnumTypeWrapper): ...
+
+UNMET_DEPENDENCY_UNSPECIFIED: UnmetDependency.ValueType  # 0
+UNMET_DEPENDENCY_CANCEL: UnmetDependency.ValueType  # 1
+UNMET_DEPENDENCY_FAIL: UnmetDependency.ValueType  # 2
+UNMET_DEPENDENCY_RUN: UnmetDependency.ValueType  # 3
+"""Run all the same."""
+Global___UnmetDependency: _TypeAlias = UnmetDependency  # noqa: Y015
+
+class _BackoffStrategy:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BackoffStrategyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BackoffStrategy.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BACKOFF_STRATEGY_UNSPECIFIED: _BackoffStrategy.ValueType  # 0
+    BACKOFF_STRATEGY_NONE: _BackoffStrategy.ValueType  # 1
+    """There is no second attempt."""
+    BACKOFF_STRATEGY_LINEAR: _BackoffStrategy.ValueType  # 2
+    BACKOFF_STRATEGY_EXPONENTIAL: _BackoffStrategy.ValueType  # 3
+    """The default."""
+    BACKOFF_STRATEGY_FIBONACCI: _BackoffStrategy.ValueType  # 4
+
+class BackoffStrategy(_BackoffStrategy, metaclass=_BackoffStrategyEnumTypeWrapper):
+    """How the delays between attempts grow from the initial one."""
+
+BACKOFF_STRATEGY_UNSPECIFIED: BackoffStrategy.ValueType  # 0
+BACKOFF_STRATEGY_NONE: BackoffStrategy.ValueType  # 1
+"""There is no second attempt."""
+BACKOFF_STRATEGY_LINEAR: BackoffStrategy.ValueType  # 2
+BACKOFF_STRATEGY_EXPONENTIAL: BackoffStrategy.ValueType  # 3
+"""The default."""
+BACKOFF_STRATEGY_FIBONACCI: BackoffStrategy.ValueType  # 4
+Global___BackoffStrategy: _TypeAlias = BackoffStrategy  # noqa: Y015
+
 class _AttemptState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -108,6 +176,26 @@ class Job(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class PlacementEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     UID_FIELD_NUMBER: _builtins.int
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
@@ -117,6 +205,16 @@ class Job(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     RETRY_POLICY_FIELD_NUMBER: _builtins.int
     BANDWIDTH_LIMIT_BYTES_FIELD_NUMBER: _builtins.int
+    DEPENDENCIES_FIELD_NUMBER: _builtins.int
+    ON_UNMET_DEPENDENCY_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    EARLIEST_START_TIME_FIELD_NUMBER: _builtins.int
+    DEADLINE_FIELD_NUMBER: _builtins.int
+    MAX_RUN_DURATION_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    EXECUTOR_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     STATE_MESSAGE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
@@ -147,6 +245,16 @@ class Job(_message.Message):
     """0 (last) to 100 (first); 50 if absent."""
     bandwidth_limit_bytes: _builtins.int
     """Bytes a second the runner may move; 0 means no limit."""
+    on_unmet_dependency: Global___UnmetDependency.ValueType
+    """What becomes of it when one of them ended otherwise; CANCEL if absent."""
+    group: _builtins.str
+    """The group it was submitted with: `jobGroups/{job_group}`."""
+    window: _builtins.str
+    """`windows/{window}`: it runs only while this window is open; at any time if empty."""
+    executor: _builtins.str
+    """Where its runner is placed: empty or `local` for the kernel's machine, or the id of an `executor` component."""
+    rank: _builtins.int
+    """Above 0: an operator moved it before others, whatever their priority."""
     state: Global___JobState.ValueType
     state_message: _builtins.str
     """In words: why it is in this state."""
@@ -164,6 +272,26 @@ class Job(_message.Message):
 
     @_builtins.property
     def retry_policy(self) -> Global___RetryPolicy: ...
+    @_builtins.property
+    def dependencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___Dependency]:
+        """It waits until all of these are met."""
+
+    @_builtins.property
+    def earliest_start_time(self) -> _timestamp_pb2.Timestamp:
+        """No attempt starts earlier."""
+
+    @_builtins.property
+    def deadline(self) -> _timestamp_pb2.Timestamp:
+        """By then it has ended, or it fails (DEADLINE_PASSED)."""
+
+    @_builtins.property
+    def max_run_duration(self) -> _duration_pb2.Duration:
+        """An attempt that runs longer fails (RUN_TIME_EXCEEDED); no limit if absent."""
+
+    @_builtins.property
+    def placement(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What the place must have, as the executor understands it."""
+
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -216,6 +344,16 @@ class Job(_message.Message):
         priority: _builtins.int | None = ...,
         retry_policy: Global___RetryPolicy | None = ...,
         bandwidth_limit_bytes: _builtins.int = ...,
+        dependencies: _abc.Iterable[Global___Dependency] | None = ...,
+        on_unmet_dependency: Global___UnmetDependency.ValueType = ...,
+        group: _builtins.str = ...,
+        earliest_start_time: _timestamp_pb2.Timestamp | None = ...,
+        deadline: _timestamp_pb2.Timestamp | None = ...,
+        max_run_duration: _duration_pb2.Duration | None = ...,
+        window: _builtins.str = ...,
+        executor: _builtins.str = ...,
+        placement: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        rank: _builtins.int = ...,
         state: Global___JobState.ValueType = ...,
         state_message: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
@@ -236,9 +374,9 @@ class Job(_message.Message):
         planned_start_time: _timestamp_pb2.Timestamp | None = ...,
         planned_start_reason: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "create_time", b"create_time", "delay", b"delay", "end_time", b"end_time", "error", b"error", "next_attempt_time", b"next_attempt_time", "planned_start_time", b"planned_start_time", "priority", b"priority", "progress", b"progress", "result", b"result", "retry_policy", b"retry_policy", "scheduled_time", b"scheduled_time", "spec", b"spec", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "create_time", b"create_time", "deadline", b"deadline", "delay", b"delay", "earliest_start_time", b"earliest_start_time", "end_time", b"end_time", "error", b"error", "max_run_duration", b"max_run_duration", "next_attempt_time", b"next_attempt_time", "planned_start_time", b"planned_start_time", "priority", b"priority", "progress", b"progress", "result", b"result", "retry_policy", b"retry_policy", "scheduled_time", b"scheduled_time", "spec", b"spec", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "attempt_count", b"attempt_count", "bandwidth_limit_bytes", b"bandwidth_limit_bytes", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "delay", b"delay", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "etag", b"etag", "labels", b"labels", "name", b"name", "next_attempt_time", b"next_attempt_time", "pins", b"pins", "planned_start_reason", b"planned_start_reason", "planned_start_time", b"planned_start_time", "priority", b"priority", "progress", b"progress", "result", b"result", "retry_policy", b"retry_policy", "schedule", b"schedule", "scheduled_time", b"scheduled_time", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "task", b"task", "uid", b"uid", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_priority", b"_priority", "attempt_count", b"attempt_count", "bandwidth_limit_bytes", b"bandwidth_limit_bytes", "cancel_requested", b"cancel_requested", "create_time", b"create_time", "deadline", b"deadline", "delay", b"delay", "dependencies", b"dependencies", "display_name", b"display_name", "earliest_start_time", b"earliest_start_time", "end_time", b"end_time", "error", b"error", "etag", b"etag", "executor", b"executor", "group", b"group", "labels", b"labels", "max_run_duration", b"max_run_duration", "name", b"name", "next_attempt_time", b"next_attempt_time", "on_unmet_dependency", b"on_unmet_dependency", "pins", b"pins", "placement", b"placement", "planned_start_reason", b"planned_start_reason", "planned_start_time", b"planned_start_time", "priority", b"priority", "progress", b"progress", "rank", b"rank", "result", b"result", "retry_policy", b"retry_policy", "schedule", b"schedule", "scheduled_time", b"scheduled_time", "spec", b"spec", "start_time", b"start_time", "state", b"state", "state_message", b"state_message", "task", b"task", "uid", b"uid", "update_time", b"update_time", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
     _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
@@ -285,6 +423,36 @@ class DelayOption(_message.Message):
 Global___DelayOption: _TypeAlias = DelayOption  # noqa: Y015
 
 @_typing.final
+class Dependency(_message.Message):
+    """What a job waits for in another."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    NEED_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    job: _builtins.str
+    """`jobs/{job}`."""
+    need: Global___DependencyNeed.ValueType
+    """How that job must have ended; SUCCEEDED if absent."""
+    condition: _builtins.str
+    """AIP-160 over that job's `result`, `state` and `attempt_count`: `result.verified = true AND result.bytes > 0`."""
+    def __init__(
+        self,
+        *,
+        job: _builtins.str = ...,
+        need: Global___DependencyNeed.ValueType = ...,
+        condition: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "job", b"job", "need", b"need"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Dependency: _TypeAlias = Dependency  # noqa: Y015
+
+@_typing.final
 class RetryPolicy(_message.Message):
     """When and how often a failed attempt is followed by another."""
 
@@ -294,10 +462,18 @@ class RetryPolicy(_message.Message):
     INITIAL_DELAY_FIELD_NUMBER: _builtins.int
     MULTIPLIER_FIELD_NUMBER: _builtins.int
     MAX_DELAY_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
+    JITTER_FIELD_NUMBER: _builtins.int
+    MAX_TOTAL_FIELD_NUMBER: _builtins.int
+    ONLY_REASONS_FIELD_NUMBER: _builtins.int
+    NEVER_REASONS_FIELD_NUMBER: _builtins.int
     max_attempts: _builtins.int
     """Attempts in all, 1 to 100; 3 if absent."""
     multiplier: _builtins.float
     """Each further delay is this many times longer, 1 to 10; 2 if absent."""
+    strategy: Global___BackoffStrategy.ValueType
+    jitter: _builtins.float
+    """Share of a delay by which it strays to either side, 0 to 1; 0.1 if absent."""
     @_builtins.property
     def initial_delay(self) -> _duration_pb2.Duration:
         """Before the second attempt; 1 s if absent."""
@@ -306,6 +482,18 @@ class RetryPolicy(_message.Message):
     def max_delay(self) -> _duration_pb2.Duration:
         """No delay is longer; 5 min if absent."""
 
+    @_builtins.property
+    def max_total(self) -> _duration_pb2.Duration:
+        """No attempt starts later than that after the first; no such end if absent."""
+
+    @_builtins.property
+    def only_reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Reasons of errors that are retried, all retryable ones if empty; one may end in `*`."""
+
+    @_builtins.property
+    def never_reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Reasons that are never retried."""
+
     def __init__(
         self,
         *,
@@ -313,14 +501,99 @@ class RetryPolicy(_message.Message):
         initial_delay: _duration_pb2.Duration | None = ...,
         multiplier: _builtins.float = ...,
         max_delay: _duration_pb2.Duration | None = ...,
+        strategy: Global___BackoffStrategy.ValueType = ...,
+        jitter: _builtins.float | None = ...,
+        max_total: _duration_pb2.Duration | None = ...,
+        only_reasons: _abc.Iterable[_builtins.str] | None = ...,
+        never_reasons: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["initial_delay", b"initial_delay", "max_delay", b"max_delay"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_jitter", b"_jitter", "initial_delay", b"initial_delay", "jitter", b"jitter", "max_delay", b"max_delay", "max_total", b"max_total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["initial_delay", b"initial_delay", "max_attempts", b"max_attempts", "max_delay", b"max_delay", "multiplier", b"multiplier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_jitter", b"_jitter", "initial_delay", b"initial_delay", "jitter", b"jitter", "max_attempts", b"max_attempts", "max_delay", b"max_delay", "max_total", b"max_total", "multiplier", b"multiplier", "never_reasons", b"never_reasons", "only_reasons", b"only_reasons", "strategy", b"strategy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__jitter: _TypeAlias = _typing.Literal["jitter"]  # noqa: Y015
+    _WhichOneofArgType__jitter: _TypeAlias = _typing.Literal["_jitter", b"_jitter"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__jitter) -> _WhichOneofReturnType__jitter | None: ...
+
+Global___RetryPolicy: _TypeAlias = RetryPolicy  # noqa: Y015
+
+@_typing.final
+class JobExplanation(_message.Message):
+    """Why a job is where it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    HINDRANCES_FIELD_NUMBER: _builtins.int
+    QUEUE_POSITION_FIELD_NUMBER: _builtins.int
+    RUNNING_RUNNERS_FIELD_NUMBER: _builtins.int
+    MAX_RUNNERS_FIELD_NUMBER: _builtins.int
+    summary: _builtins.str
+    """One sentence."""
+    queue_position: _builtins.int
+    """Of a queued job: how many are before it."""
+    running_runners: _builtins.int
+    """Jobs that run, and how many may at once."""
+    max_runners: _builtins.int
+    @_builtins.property
+    def job(self) -> Global___Job: ...
+    @_builtins.property
+    def hindrances(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobHindrance]:
+        """Everything that keeps it from running now, the first first."""
+
+    def __init__(
+        self,
+        *,
+        job: Global___Job | None = ...,
+        summary: _builtins.str = ...,
+        hindrances: _abc.Iterable[Global___JobHindrance] | None = ...,
+        queue_position: _builtins.int = ...,
+        running_runners: _builtins.int = ...,
+        max_runners: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hindrances", b"hindrances", "job", b"job", "max_runners", b"max_runners", "queue_position", b"queue_position", "running_runners", b"running_runners", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___RetryPolicy: _TypeAlias = RetryPolicy  # noqa: Y015
+Global___JobExplanation: _TypeAlias = JobExplanation  # noqa: Y015
+
+@_typing.final
+class JobHindrance(_message.Message):
+    """One thing that keeps a job from running."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    REMEDY_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """DEPENDENCY, NOT_BEFORE, WINDOW_CLOSED, LIMIT, ROOM, PAUSED, RETRY_DELAY, MAINTENANCE, …"""
+    message: _builtins.str
+    remedy: _builtins.str
+    """What would make it run."""
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """When it ends by itself, where that is known."""
+
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        message: _builtins.str = ...,
+        remedy: _builtins.str = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "reason", b"reason", "remedy", b"remedy", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobHindrance: _TypeAlias = JobHindrance  # noqa: Y015
 
 @_typing.final
 class Progress(_message.Message):
@@ -539,6 +812,73 @@ class CreateJobRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateJobRequest: _TypeAlias = CreateJobRequest  # noqa: Y015
+
+@_typing.final
+class BatchCreateJobsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    validate_only: _builtins.bool
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___CreateJobRequest]: ...
+    def __init__(
+        self,
+        *,
+        requests: _abc.Iterable[Global___CreateJobRequest] | None = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "requests", b"requests", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCreateJobsRequest: _TypeAlias = BatchCreateJobsRequest  # noqa: Y015
+
+@_typing.final
+class BatchCreateJobsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOBS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___Job]:
+        """In the order of the requests."""
+
+    def __init__(
+        self,
+        *,
+        jobs: _abc.Iterable[Global___Job] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCreateJobsResponse: _TypeAlias = BatchCreateJobsResponse  # noqa: Y015
+
+@_typing.final
+class ExplainJobRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainJobRequest: _TypeAlias = ExplainJobRequest  # noqa: Y015
 
 @_typing.final
 class GetJobRequest(_message.Message):

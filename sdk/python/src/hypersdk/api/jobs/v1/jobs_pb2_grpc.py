@@ -40,6 +40,16 @@ class JobServiceStub:
                 request_serializer=hypersdk_dot_api_dot_jobs_dot_v1_dot_jobs__pb2.CreateJobRequest.SerializeToString,
                 response_deserializer=hypersdk_dot_api_dot_jobs_dot_v1_dot_jobs__pb2.Job.FromString,
                 _registered_method=True)
+        self.BatchCreateJobs = channel.unary_unary(
+                '/hypersdk.api.jobs.v1.JobService/BatchCreateJobs',
+                request_serializer=hypersdk_dot_api_dot_jobs_dot_v1_dot_jobs__pb2.BatchCreateJobsRequest.SerializeToString,
+                response_deserializer=hypersdk_dot_api_dot_jobs_dot_v1_dot_jobs__pb2.BatchCreateJobsResponse.FromString,
+                _registered_method=True)
+        self.ExplainJob = channel.unary_unary(
+                '/hypersdk.api.jobs.v1.JobService/ExplainJob',
+                request_serializer=hypersdk_dot_api_dot_jobs_dot_v1_dot_jobs__pb2.ExplainJobRequest.SerializeToString,
+                response_deserializer=hypersdk_dot_api_dot_jobs_dot_v1_dot_jobs__pb2.JobExplanation.FromString,
+                _registered_method=True)
         self.GetJob = channel.unary_unary(
                 '/hypersdk.api.jobs.v1.JobService/GetJob',
                 request_serializer=hypersdk_dot_api_dot_jobs_dot_v1_dot_jobs__pb2.GetJobRequest.SerializeToString,
@@ -93,6 +103,21 @@ class JobServiceServicer:
 
     def CreateJob(self, request, context):
         """Durably queues a job. When it returns, the job is on stable storage and will reach a terminal state.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchCreateJobs(self, request, context):
+        """Durably queues up to 1,000 jobs, all or none. They may wait for each other: a dependency names another job of the
+        request by `jobs/{job_id}`. INVALID_ARGUMENT (DEPENDENCY_CYCLE) names a circle.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainJob(self, request, context):
+        """Says in words why a job is where it is, and what would make it go on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -164,6 +189,16 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.CreateJob,
                     request_deserializer=hypersdk_dot_api_dot_jobs_dot_v1_dot_jobs__pb2.CreateJobRequest.FromString,
                     response_serializer=hypersdk_dot_api_dot_jobs_dot_v1_dot_jobs__pb2.Job.SerializeToString,
+            ),
+            'BatchCreateJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchCreateJobs,
+                    request_deserializer=hypersdk_dot_api_dot_jobs_dot_v1_dot_jobs__pb2.BatchCreateJobsRequest.FromString,
+                    response_serializer=hypersdk_dot_api_dot_jobs_dot_v1_dot_jobs__pb2.BatchCreateJobsResponse.SerializeToString,
+            ),
+            'ExplainJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainJob,
+                    request_deserializer=hypersdk_dot_api_dot_jobs_dot_v1_dot_jobs__pb2.ExplainJobRequest.FromString,
+                    response_serializer=hypersdk_dot_api_dot_jobs_dot_v1_dot_jobs__pb2.JobExplanation.SerializeToString,
             ),
             'GetJob': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJob,
@@ -239,6 +274,60 @@ class JobService:
             '/hypersdk.api.jobs.v1.JobService/CreateJob',
             hypersdk_dot_api_dot_jobs_dot_v1_dot_jobs__pb2.CreateJobRequest.SerializeToString,
             hypersdk_dot_api_dot_jobs_dot_v1_dot_jobs__pb2.Job.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchCreateJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hypersdk.api.jobs.v1.JobService/BatchCreateJobs',
+            hypersdk_dot_api_dot_jobs_dot_v1_dot_jobs__pb2.BatchCreateJobsRequest.SerializeToString,
+            hypersdk_dot_api_dot_jobs_dot_v1_dot_jobs__pb2.BatchCreateJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hypersdk.api.jobs.v1.JobService/ExplainJob',
+            hypersdk_dot_api_dot_jobs_dot_v1_dot_jobs__pb2.ExplainJobRequest.SerializeToString,
+            hypersdk_dot_api_dot_jobs_dot_v1_dot_jobs__pb2.JobExplanation.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,12 @@ class JobServiceStub:
     def __new__(cls, channel: _aio.Channel) -> JobServiceAsyncStub: ...
     CreateJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.CreateJobRequest, _jobs_pb2.Job]
     """Durably queues a job. When it returns, the job is on stable storage and will reach a terminal state."""
+    BatchCreateJobs: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.BatchCreateJobsRequest, _jobs_pb2.BatchCreateJobsResponse]
+    """Durably queues up to 1,000 jobs, all or none. They may wait for each other: a dependency names another job of the
+    request by `jobs/{job_id}`. INVALID_ARGUMENT (DEPENDENCY_CYCLE) names a circle.
+    """
+    ExplainJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ExplainJobRequest, _jobs_pb2.JobExplanation]
+    """Says in words why a job is where it is, and what would make it go on."""
     GetJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.GetJobRequest, _jobs_pb2.Job]
     ListJobs: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.ListJobsRequest, _jobs_pb2.ListJobsResponse]
     CancelJob: _grpc.UnaryUnaryMultiCallable[_jobs_pb2.CancelJobRequest, _jobs_pb2.Job]
@@ -57,6 +63,12 @@ class JobServiceAsyncStub(JobServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.CreateJobRequest, _jobs_pb2.Job]  # type: ignore[assignment]
     """Durably queues a job. When it returns, the job is on stable storage and will reach a terminal state."""
+    BatchCreateJobs: _aio.UnaryUnaryMultiCallable[_jobs_pb2.BatchCreateJobsRequest, _jobs_pb2.BatchCreateJobsResponse]  # type: ignore[assignment]
+    """Durably queues up to 1,000 jobs, all or none. They may wait for each other: a dependency names another job of the
+    request by `jobs/{job_id}`. INVALID_ARGUMENT (DEPENDENCY_CYCLE) names a circle.
+    """
+    ExplainJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ExplainJobRequest, _jobs_pb2.JobExplanation]  # type: ignore[assignment]
+    """Says in words why a job is where it is, and what would make it go on."""
     GetJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.GetJobRequest, _jobs_pb2.Job]  # type: ignore[assignment]
     ListJobs: _aio.UnaryUnaryMultiCallable[_jobs_pb2.ListJobsRequest, _jobs_pb2.ListJobsResponse]  # type: ignore[assignment]
     CancelJob: _aio.UnaryUnaryMultiCallable[_jobs_pb2.CancelJobRequest, _jobs_pb2.Job]  # type: ignore[assignment]
@@ -82,6 +94,24 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_jobs_pb2.Job, _abc.Awaitable[_jobs_pb2.Job]]:
         """Durably queues a job. When it returns, the job is on stable storage and will reach a terminal state."""
+
+    @_abc_1.abstractmethod
+    def BatchCreateJobs(
+        self,
+        request: _jobs_pb2.BatchCreateJobsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_pb2.BatchCreateJobsResponse, _abc.Awaitable[_jobs_pb2.BatchCreateJobsResponse]]:
+        """Durably queues up to 1,000 jobs, all or none. They may wait for each other: a dependency names another job of the
+        request by `jobs/{job_id}`. INVALID_ARGUMENT (DEPENDENCY_CYCLE) names a circle.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainJob(
+        self,
+        request: _jobs_pb2.ExplainJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_jobs_pb2.JobExplanation, _abc.Awaitable[_jobs_pb2.JobExplanation]]:
+        """Says in words why a job is where it is, and what would make it go on."""
 
     @_abc_1.abstractmethod
     def GetJob(
