@@ -42,7 +42,7 @@ class Kernel:
         return {p.id: p for p in merged}
 
     async def save(self, generation):
-        await self.store.write(lambda tx: rows.save(tx.conn, generation, "Fakes"))
+        await self.store.write(lambda tx: rows.save(tx.conn, [generation], "Fakes"))
 
     async def events(self):
         return [(e.type, e.subject) for e in await self.store.read(lambda c: page(c, 0, 100))]

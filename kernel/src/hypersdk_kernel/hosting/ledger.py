@@ -52,9 +52,8 @@ class Ledger:
         plugin = self._registry.plugin(plugin_id)
 
         def write(tx: Tx) -> str:
-            for generation in plugin.generations:
-                if generation.name not in self._gone:
-                    rows.save(tx.conn, generation, plugin.summary)
+            kept = [generation for generation in plugin.generations if generation.name not in self._gone]
+            rows.save(tx.conn, kept, plugin.summary)
             for type_, generation, details in happened:
                 tx.emit(type_, generation.name, actor, _told(generation) | details)
                 audit(tx, type_, generation, actor, details)

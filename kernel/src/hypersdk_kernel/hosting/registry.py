@@ -30,12 +30,11 @@ log = structlog.get_logger(__name__)
 
 
 class PluginProxy:
-    """A plugin as the hooks see it: what its active generation's manifest says."""
+    """A plugin as the hooks see it: what its active generation's manifest says. It stays when another generation
+    becomes active, for pluggy takes a millisecond to look at a new one."""
 
     def __init__(self, generation: Generation) -> None:
-        manifest = generation.manifest
-        assert manifest is not None, "an active generation has a manifest"
-        self.components = {name: ActiveComponent(c, generation) for name, c in manifest.components.items()}
+        self.components = _components(generation)
 
     @hookimpl
     def select_provider(self, name: str) -> ActiveComponent | None:
@@ -140,14 +139,19 @@ class Registry:
         (COMPONENT_CONFLICT) and changes nothing when another plugin answers for one of its components."""
         plugin = self._stamped(plugin)
         active = plugin.active
-        proxy = None if active is None else PluginProxy(active)
+        components = {} if active is None else _components(active)
         if active is not None:
             self.check_conflict(active)
         canary = Canary.of(plugin, self._canaries.get(plugin.id))
-        self.remove(plugin.id)
-        if proxy is not None:
-            self._components.update(proxy.components)
-            self.manager.register(proxy, name=plugin.id)
+        proxy = self.manager.get_plugin(plugin.id)
+        if active is None or proxy is None:
+            self.remove(plugin.id)
+        else:
+            self._forget(plugin.id)
+            proxy.components = components
+        if active is not None and proxy is None:
+            self.manager.register(PluginProxy(active), name=plugin.id)
+        self._components.update(components)
         if canary is not None:
             self._canaries[plugin.id] = canary
         self._plugins[plugin.id] = plugin
@@ -155,11 +159,14 @@ class Registry:
 
     def remove(self, plugin_id: str) -> None:
         """Forget a plugin. No-op when it is not there."""
+        if self.manager.has_plugin(plugin_id):
+            self.manager.unregister(name=plugin_id)
+        self._forget(plugin_id)
+
+    def _forget(self, plugin_id: str) -> None:
         self._selected.clear()
         self._canaries.pop(plugin_id, None)
         self._plugins.pop(plugin_id, None)
-        if self.manager.has_plugin(plugin_id):
-            self.manager.unregister(name=plugin_id)
         gone = [name for name, c in self._components.items() if c.generation.plugin_id == plugin_id]
         for name in gone:
             del self._components[name]
@@ -221,6 +228,11 @@ class Registry:
         return NotFound(
             f"there is no {name!r}; installed: {there}{why}", reason="COMPONENT_UNKNOWN", metadata={"component": name}
         )
+
+
+def _components(generation: Generation) -> dict[str, ActiveComponent]:
+    assert generation.manifest is not None, "an active generation has a manifest"
+    return {name: ActiveComponent(c, generation) for name, c in generation.manifest.components.items()}
 
 
 def _refused(plugin: Plugin, active: Generation, message: str) -> Plugin:

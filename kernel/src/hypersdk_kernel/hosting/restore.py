@@ -60,7 +60,7 @@ def write_changes(tx: Tx, merged: Sequence[Plugin]) -> None:
         old = before.get(plugin.id)
         for generation in plugin.generations:
             if old is None or _remembered(old.generation(generation.number)) != _remembered(generation):
-                rows.save(tx.conn, generation, plugin.summary)
+                rows.save(tx.conn, [generation], plugin.summary)
         if old is not None:
             _tell(tx, old, plugin)
 

@@ -8,7 +8,7 @@ generations, so that a number is never given twice.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -62,27 +62,33 @@ def next_number(conn: Connection, plugin_id: str) -> int:
     return (last or 0) + 1
 
 
-def save(conn: Connection, generation: Generation, summary: str) -> None:
-    """Insert or replace a generation, and its plugin's row."""
-    known = conn.execute(select(plugins.c.last_number).where(plugins.c.id == generation.plugin_id)).scalar_one_or_none()
+def save(conn: Connection, changed: Sequence[Generation], summary: str) -> None:
+    """Insert or replace generations of one plugin, and the plugin's row: four statements, however many they are."""
+    if not changed:
+        return
+    plugin_id = changed[0].plugin_id
+    known = conn.execute(select(plugins.c.last_number).where(plugins.c.id == plugin_id)).scalar_one_or_none()
+    numbers = [generation.number for generation in changed]
     values = {
-        "distribution": generation.distribution, "summary": summary, "last_number": max(known or 0, generation.number)
+        "distribution": changed[-1].distribution, "summary": summary, "last_number": max(known or 0, *numbers)
     }  # fmt: skip
     if known is None:
-        conn.execute(insert(plugins).values(id=generation.plugin_id, **values))
+        conn.execute(insert(plugins).values(id=plugin_id, **values))
     else:
-        conn.execute(update(plugins).where(plugins.c.id == generation.plugin_id).values(**values))
-    remove(conn, generation)
+        conn.execute(update(plugins).where(plugins.c.id == plugin_id).values(**values))
     conn.execute(
-        insert(generations).values(
-            plugin_id=generation.plugin_id, number=generation.number, version=generation.version,
-            digest=generation.digest, origin=generation.origin, activate_time=generation.activate_time,
-            state=_KEPT_AS.get(generation.state, generation.state).value,
-            body=codec.dumps(
-                {key: getattr(generation, key) for key in _BODY} | {"provenance": asdict(generation.provenance)}
-            ),
-        )
-    )  # fmt: skip
+        delete(generations).where(generations.c.plugin_id == plugin_id, generations.c.number.in_(numbers))
+    )
+    conn.execute(insert(generations), [_row(generation) for generation in changed])
+
+
+def _row(generation: Generation) -> dict[str, Any]:
+    body = {key: getattr(generation, key) for key in _BODY} | {"provenance": asdict(generation.provenance)}
+    return {
+        "plugin_id": generation.plugin_id, "number": generation.number, "version": generation.version,
+        "digest": generation.digest, "origin": generation.origin, "activate_time": generation.activate_time,
+        "state": _KEPT_AS.get(generation.state, generation.state).value, "body": codec.dumps(body),
+    }  # fmt: skip
 
 
 def _body(data: Mapping[str, Any]) -> dict[str, Any]:
