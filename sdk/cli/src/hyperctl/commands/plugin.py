@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from hypersdk.errors import Unavailable
 
-from hyperctl.commands import plugin_judge, plugin_new, pluginsigning
+from hyperctl.commands import plugin_dev, plugin_judge, plugin_new, pluginsigning
 from hyperctl.commands.common import DryRunOption, OutputOption, complete_plugin, full_name, mode_of
 from hyperctl.messages import enum_name
 from hyperctl.output import Column, Mode, show_list, show_one, show_streamed, show_value
@@ -255,3 +255,4 @@ def collect_garbage(context: typer.Context, dry_run: DryRunOption = False, outpu
 plugin_new.register(app)
 pluginsigning.register(app)
 plugin_judge.register(app)
+plugin_dev.register(app)
