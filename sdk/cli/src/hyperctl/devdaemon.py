@@ -1,7 +1,7 @@
 """A throw-away daemon that serves one plugin from its source folder and reloads it on save.
 
 Its life: `DevDaemon(…)` writes its settings, `start` waits until it answers, `lines` gives what it logs until it ends
-or `terminate` was called, `stop` ends it. It is a session of its own, so that the terminal's Ctrl-C reaches us alone. The
+or `terminate` was called, `stop` ends it. It is a session of its own: the terminal's Ctrl-C reaches us alone. The
 state directory is the caller's.
 """
 
