@@ -291,7 +291,7 @@ class Host:
     async def _start(self) -> HostProcess:
         await asyncio.sleep(self._backoff.wait_s(self._loop.time()))
         try:
-            await self._check_files()
+            await check_files(self._verify, self.generation)
             process = await HostProcess.start(
                 self.generation, self._policy, self._redact, self._on_end, self._on_idle
             )
@@ -304,16 +304,6 @@ class Host:
         self._process = process
         log.info("host_started", generation=self.generation.name, pid=process.pid)
         return process
-
-    async def _check_files(self) -> None:
-        """Nothing is started from files that are not those that were installed."""
-        try:
-            await asyncio.to_thread(self._verify, self.generation)
-        except DataLoss as exc:
-            raise HandshakeFailed(
-                f"the host of {self.generation.distribution} {self.generation.version} was not started: {exc.message}",
-                metadata={"generation": self.generation.name, "cause": exc.reason},
-            ) from exc
 
     def _on_started(self, task: asyncio.Task[HostProcess]) -> None:
         self._starting = None
@@ -365,3 +355,14 @@ class Host:
             metadata={"generation": self.generation.name, "method": method},
             retryable=False,
         )
+
+
+async def check_files(verify: Callable[[Generation], None], generation: Generation) -> None:
+    """Nothing is started from files that are not those that were installed. Raises HandshakeFailed."""
+    try:
+        await asyncio.to_thread(verify, generation)
+    except DataLoss as exc:
+        raise HandshakeFailed(
+            f"the host of {generation.distribution} {generation.version} was not started: {exc.message}",
+            metadata={"generation": generation.name, "cause": exc.reason},
+        ) from exc

@@ -77,6 +77,7 @@ class HostProcess:
         redact: Callable[[Mapping[str, Any]], Mapping[str, Any]],
         on_end: Callable[[HostProcess], None],
         on_idle: Callable[[HostProcess], bool],
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.generation = generation
         self._policy = policy
@@ -90,7 +91,7 @@ class HostProcess:
         self.in_flight = 0
         self.lanes = Lanes()
         self._serving = False
-        self._child, self.peer = self._launch()
+        self._child, self.peer = self._launch(pass_fds)
         self._reaper = self._loop.create_task(self._reap())
         self._heart: asyncio.Task[None] | None = None
         self.peer.closed.add_done_callback(self._on_closed)
@@ -103,9 +104,11 @@ class HostProcess:
         redact: Callable[[Mapping[str, Any]], Mapping[str, Any]],
         on_end: Callable[[HostProcess], None],
         on_idle: Callable[[HostProcess], bool],
+        pass_fds: Sequence[int] = (),
     ) -> HostProcess:
-        """A host that is ready for calls. Raises HandshakeFailed, Unavailable (PROCESS_START_FAILED)."""
-        process = cls(generation, policy, redact, on_end, on_idle)
+        """A host that is ready for calls and has `pass_fds`, under their numbers here. Raises
+        HandshakeFailed, Unavailable (PROCESS_START_FAILED)."""
+        process = cls(generation, policy, redact, on_end, on_idle, pass_fds)
         try:
             await handshake(process.peer, generation, policy.start_s)
         except BaseException:
@@ -158,14 +161,14 @@ class HostProcess:
             self.kill("did not stop when asked")
             await asyncio.shield(self._reaper)
 
-    def _launch(self) -> tuple[Child, Peer]:
+    def _launch(self, more_fds: Sequence[int]) -> tuple[Child, Peer]:
         ours, theirs = socket.socketpair()
         ends: list[int] = []
         try:
             ends = [self._log.attach("stdout"), self._log.attach("stderr")]
             child = spawn(
                 [*self._policy.command, "--fd", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),), stdout=ends[0], stderr=ends[1],
+                pass_fds=(theirs.fileno(), *more_fds), stdout=ends[0], stderr=ends[1],
             )  # fmt: skip
         except BaseException:
             ours.close()

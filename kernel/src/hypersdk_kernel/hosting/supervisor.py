@@ -9,14 +9,14 @@ Not here: which generation is asked (registry), when one follows another (swap).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import structlog
 from hypersdk.errors import DeadlineExceeded, HyperError
 
-from hypersdk_kernel.hosting.host import Host, method_policy
-from hypersdk_kernel.hosting.host_process import HostPolicy
+from hypersdk_kernel.hosting.host import Host, check_files, method_policy
+from hypersdk_kernel.hosting.host_process import HostPolicy, HostProcess
 from hypersdk_kernel.hosting.probation import Probation, speaks_against
 from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.connection import ResolvedConnection
@@ -107,6 +107,18 @@ class HostPool:
         rest_s = max(0.0, timeout_s - took_s)
         before = self._host(spare.generation)
         return accept(spare, await before.call(spare, service, method, request, connection, rest_s))
+
+    async def start_apart(
+        self, generation: Generation, on_end: Callable[[HostProcess], None], pass_fds: Sequence[int] = ()
+    ) -> HostProcess:
+        """A host of `generation` beside the one that answers calls, for a service; whoever starts it stops it. Raises
+        HandshakeFailed, Unavailable (PROCESS_START_FAILED)."""
+        await check_files(self._verify, generation)
+        return await HostProcess.start(generation, self._policy, self._redact, on_end, lambda _process: False, pass_fds)
+
+    def crashed(self, generation: Generation, cause: str) -> None:
+        """A process of `generation` apart from its host died or did not come up: counts on its probation."""
+        self._crashed(generation, cause)
 
     def status(self, generation: Generation) -> HostStatus:
         host = self._hosts.get(generation.name)

@@ -135,6 +135,22 @@ class HostStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """How the process of a service connection fares. `addresses`: where it listens, as bound."""
+
+    connection: str
+    component: str
+    generation: str
+    state: HostState
+    pid: int = 0
+    start_time: float | None = None
+    restart_count: int = 0
+    resident_bytes: int = 0
+    addresses: tuple[str, ...] = ()
+    last_error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Plugin:
     """An installed distribution. `generations` in order of number; at most one is ACTIVE, and beside it at most one
     CANARY."""

@@ -1,13 +1,16 @@
 """From a call's peer and metadata to an actor, or a refusal.
 
 On the unix socket the file's mode is the credential: who could connect is `local`. Over TCP a bearer token is
-needed, and who has it is `token`. The token has 256 bits, so guessing is hopeless; throttling is for what a guesser
-costs us. It slows only wrong answers down: the right token always passes at once, or one process on this machine
-could lock out all others.
+needed, and who has it is `token`. A service's process has a token of its own, good on both, and is
+`service/<connection>`. Tokens have 256 bits, so guessing is hopeless; throttling is for what a guesser costs us. It
+slows only wrong answers down: the right token always passes at once, or one process on this machine could lock out all
+others.
 """
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
@@ -48,14 +51,32 @@ class Authenticator:
     def __init__(self, token: str | None, clock: Clock) -> None:
         self._token = token
         self._throttle = FailureThrottle(clock)
+        self._minted: dict[str, str] = {}
+
+    @property
+    def needs_metadata(self) -> bool:
+        """Whether a call on the unix socket may have a token: no unary call pays for reading it otherwise."""
+        return bool(self._minted)
+
+    def mint(self, actor: str) -> str:
+        """A token of its own for `actor`, good until `revoke` or the daemon's end."""
+        token = secrets.token_urlsafe(32)
+        self._minted[_digest(token)] = actor
+        return token
+
+    def revoke(self, token: str) -> None:
+        self._minted.pop(_digest(token), None)
 
     def actor(self, peer: str, metadata: Iterable[tuple[str, Any]] | None) -> str:
-        """`local` or `token`. `peer` as gRPC writes it. Raises Unauthenticated (TOKEN_MISSING, TOKEN_WRONG),
-        ResourceExhausted (AUTHENTICATION_THROTTLED)."""
+        """`local`, `token`, or whom a token was minted for. `peer` as gRPC writes it. Raises
+        Unauthenticated (TOKEN_MISSING, TOKEN_WRONG), ResourceExhausted (AUTHENTICATION_THROTTLED)."""
         if peer.startswith("unix:"):
-            return LOCAL
+            return self._minted.get(_digest(_bearer(metadata)), LOCAL) if self._minted else LOCAL
         given = next((value for key, value in metadata or () if key == "authorization"), "")
         scheme, _, token = str(given).partition(" ")
+        minted = self._minted.get(_digest(token.strip())) if scheme.lower() == "bearer" else None
+        if minted is not None:
+            return minted
         if self._token is not None and scheme.lower() == "bearer" and verify(token.strip(), self._token):
             return TOKEN
         wait_s = self._throttle.failed(peer.rpartition(":")[0])
@@ -75,3 +96,14 @@ class Authenticator:
             "the token is not the daemon's; read it again from the file `token` of its state directory",
             reason="TOKEN_WRONG",
         )
+
+
+def _bearer(metadata: Iterable[tuple[str, Any]] | None) -> str:
+    given = next((value for key, value in metadata or () if key == "authorization"), "")
+    scheme, _, token = str(given).partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _digest(token: str) -> str:
+    """What is looked up is not the token itself, so that the time of a look-up tells nothing of it."""
+    return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()

@@ -27,10 +27,12 @@ from hypersdk_kernel.engine.connections import Connections
 from hypersdk_kernel.engine.dispatcher import Dispatcher, RunnerSettings
 from hypersdk_kernel.engine.engine import Engine
 from hypersdk_kernel.engine.firing import Firing
+from hypersdk_kernel.engine.keeper import Keeper
 from hypersdk_kernel.engine.notifying import NotifierCalls
 from hypersdk_kernel.engine.scheduler import Scheduler
 from hypersdk_kernel.engine.schedules import Schedules
 from hypersdk_kernel.engine.subscriptions import Subscriptions
+from hypersdk_kernel.engine.unit import Api, Unit
 from hypersdk_kernel.engine.vaults import Vaults
 from hypersdk_kernel.events.bus import Bus
 from hypersdk_kernel.events.delivery import Deliveries
@@ -141,6 +143,11 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         deliveries = Deliveries(store, clock, notifiers.send)
         store.on_commit.append(deliveries.publish)
         router = Router(registry, hosts, connections.resolve, connections.names)
+        gate = _gate(settings, state, clock, auditor, validator)
+        api = Api(f"unix:{state.socket}", gate.authenticator.mint, gate.authenticator.revoke)
+        keeper = Keeper(
+            connections, lambda name: Unit(name, registry, hosts, connections.resolve, api, clock)
+        )
         services: list[Service] = [
             JobService(jobs, JobWatcher(jobs, bus, settings.heartbeat_s), engine.explainer, dispatcher),
             JobGroupService(engine.groups),
@@ -152,6 +159,7 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
                 hosts,
                 Operators(lifecycle, removal, builds.staging, ledger.pin_counts),
                 PluginWatcher(registry, hosts, ledger.pin_counts, bus, settings.heartbeat_s),
+                keeper.status,
             ),
             ScheduleService(Schedules(store, clock, firing), validator.check),
             EventService(store, bus, settings.heartbeat_s),
@@ -167,7 +175,7 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
 
             metrics = Metrics()
             measuring.attach(metrics, store, deliveries)
-        gate = replace(_gate(settings, state, clock, auditor, validator), metrics=metrics)
+        gate = replace(gate, metrics=metrics)
         handlers, health = _handlers(gate, services, router)
         server = make_server(
             handlers, max_message_bytes=settings.max_message_bytes, max_streams=settings.max_streams
@@ -187,6 +195,9 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         await server.start()
         stack.push_async_callback(server.stop, settings.grace_s)
         stack.push_async_callback(_drain, health, dispatcher, scheduler, bus, gate.streams)
+        store.on_commit.append(keeper.on_commit)
+        stack.push_async_callback(keeper.close)
+        keeper.start()
         dropped = DropFolder(
             state.dropped,
             lambda wheel: lifecycle.install(wheel, actor=KERNEL, activate=True, only_new=True, via="plugins.d"),

@@ -96,8 +96,9 @@ class _Entry:
         actor = PUBLIC_ACTOR
         if not self._public:
             peer = context.peer()
-            metadata = None if peer.startswith("unix:") else context.invocation_metadata()
-            actor = gate.authenticator.actor(peer, metadata)
+            authenticator = gate.authenticator
+            bare = peer.startswith("unix:") and not authenticator.needs_metadata
+            actor = authenticator.actor(peer, None if bare else context.invocation_metadata())
         request = self.part(gate, raw)
         return request, Call(actor, self._key(request), timeout_s)
 

@@ -91,7 +91,7 @@ class ConnectionService(Service):
     async def update_connection(self, request: pb.UpdateConnectionRequest, call: Call) -> pb.Connection:
         given = request.connection
         connection_id = id_of(given.name, "connections", "connection.name")
-        if given.component != (await self._connections.get(connection_id)).component:
+        if given.component and given.component != (await self._connections.get(connection_id)).component:
             raise _immutable("component")
         made = await self._connections.update(
             connection_id,

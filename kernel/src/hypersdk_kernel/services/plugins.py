@@ -16,10 +16,16 @@ from hypersdk.errors import FailedPrecondition, FieldViolation, HyperError, Inva
 from hypersdk_kernel.hosting.lifecycle import Lifecycle
 from hypersdk_kernel.hosting.removal import Removal
 from hypersdk_kernel.model.names import id_of
-from hypersdk_kernel.model.plugin import Plugin
+from hypersdk_kernel.model.plugin import HostState, Plugin, ServiceStatus
 from hypersdk_kernel.services import pages
 from hypersdk_kernel.services.call import Call, Service
-from hypersdk_kernel.services.pluginviews import Hosts, Pinned, host_message, plugin_message
+from hypersdk_kernel.services.pluginviews import (
+    Hosts,
+    Pinned,
+    host_message,
+    plugin_message,
+    service_message,
+)
 from hypersdk_kernel.services.pluginwatch import PluginWatcher
 from hypersdk_kernel.services.values import duration
 
@@ -50,7 +56,16 @@ class PluginService(Service):
 
     descriptor = pb.DESCRIPTOR.services_by_name["PluginService"]
 
-    def __init__(self, registry: Registry, hosts: Hosts, operators: Operators, watcher: PluginWatcher) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        hosts: Hosts,
+        operators: Operators,
+        watcher: PluginWatcher,
+        services: Callable[[frozenset[str]], list[ServiceStatus]] = lambda _components: [],
+    ) -> None:
+        """`services`: how the processes of these service components fare."""
+        self._services = services
         self._registry = registry
         self._hosts = hosts
         self._life = operators.lifecycle
@@ -175,6 +190,11 @@ class PluginService(Service):
         except HyperError as exc:
             out.message = exc.message
         out.host.CopyFrom(host_message(self._hosts.status(plugin.active)))
+        for status in self._services(frozenset(plugin.active.entries)):
+            out.services.append(service_message(status))
+            if status.state not in {HostState.SERVING, HostState.STARTING}:
+                out.ok = False
+                out.message = out.message or f"{status.connection} does not run: {status.last_error}"
         return out
 
     async def _message(self, plugin: Plugin) -> pb.Plugin:

@@ -8,7 +8,15 @@ from typing import Protocol
 from hypersdk.api.plugins.v1 import plugins_pb2 as pb
 from hypersdk.plugin.manifest import ComponentManifest
 
-from hypersdk_kernel.model.plugin import Generation, GenerationState, HostState, HostStatus, Plugin, Provenance
+from hypersdk_kernel.model.plugin import (
+    Generation,
+    GenerationState,
+    HostState,
+    HostStatus,
+    Plugin,
+    Provenance,
+    ServiceStatus,
+)
 from hypersdk_kernel.services.values import struct, timestamp
 
 _STATES = {state: pb.GenerationState.Value(f"GENERATION_STATE_{state.name}") for state in GenerationState}
@@ -79,6 +87,21 @@ def _component_message(component: ComponentManifest) -> pb.Component:
         concurrency=component.concurrency,
         config_schema=struct(component.config_schema),
         spec_schema=struct(component.spec_schema),
+    )
+
+
+def service_message(status: ServiceStatus) -> pb.ServiceStatus:
+    return pb.ServiceStatus(
+        connection=status.connection,
+        component=status.component,
+        generation=status.generation,
+        state=_HOST_STATES[status.state],
+        pid=status.pid,
+        start_time=None if status.start_time is None else timestamp(status.start_time),
+        restart_count=status.restart_count,
+        resident_bytes=status.resident_bytes,
+        addresses=status.addresses,
+        last_error=status.last_error,
     )
 
 

@@ -17,9 +17,11 @@ from hypersdk.errors import (
     from_exception,
     from_json,
 )
+from hypersdk.host import result
 from hypersdk.host.instances import Instances
 from hypersdk.host.request import Call
 from hypersdk.plugin.loading import load
+from hypersdk.plugin.rpcs import rpcs_of
 from hypersdk.wire.redact import Redactor
 from hypersdk.wire.rpc import Request
 
@@ -31,6 +33,7 @@ ADAPTERS: Mapping[str, str] = {
     "notifier": "notifier",
     "pricing": "pricing",
     "secrets": "secrets",
+    "service": "service",
 }
 """kind → the module of hypersdk.host that has its METHODS; a host imports those of its own components."""
 
@@ -52,6 +55,7 @@ class Calls:
         """Imports the plugin: raises what `loading.load` raises."""
         self._classes = {component: load(component, entry) for component, entry in components.items()}
         self._adapters = {component: _adapter(component.partition("/")[0]) for component in components}
+        self.rpcs = {component: rpcs_of(cls) for component, cls in self._classes.items()}
         self._manifest = manifest
         self._instances = Instances()
         self._log = log
@@ -80,7 +84,8 @@ class Calls:
             raise InvalidArgument(
                 f"this host serves {', '.join(self._classes)}, not {component}", reason="COMPONENT_UNKNOWN"
             )
-        adapter = self._adapters[component].get(method)
+        own = self.rpcs[component].get(f"{params.get('service')}.{method}")
+        adapter = self._adapters[component].get(method) if own is None else _own_method(own)
         if adapter is None:
             raise Unsupported(f"{component} has no method {method!r}", reason="METHOD_UNKNOWN")
         connection = params.get("connection")
@@ -90,10 +95,12 @@ class Calls:
             raise InvalidArgument(text, reason="CALL_INVALID")
         if connection is not None:
             self._redactor.add(dict(connection.get("secrets") or {}).values())
+        if isinstance(redact := params.get("redact"), list):
+            self._redactor.add(redact)
         name = str(connection.get("name", "")) if connection is not None else ""
         manifest = dict(self._manifest.get("components") or {}).get(component) or {}
         with self._instances.lease(component, cls, connection) as instance:
-            return adapter(instance, Call(component, manifest, name, message))
+            return adapter(instance, Call(component, manifest, name, message, self._log_redacted))
 
     def _check_deadline(self, request: Request) -> None:
         timeout_s = request.params.get("timeout_s")
@@ -113,8 +120,21 @@ class Calls:
     def _clean(self, error: HyperError) -> HyperError:
         return from_json(self._redactor.value(error.to_json()))
 
+    def wind_down(self, timeout_s: float) -> None:
+        """Ask what runs beside the calls to end; returns when it has, or after `timeout_s` seconds."""
+        for kind in {component.partition("/")[0] for component in self._classes} & {"service"}:
+            importlib.import_module(f"hypersdk.host.{ADAPTERS[kind]}").wind_down(timeout_s)
+
     def close(self) -> None:
         self._instances.close()
+
+    def _log_redacted(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        self._log(level, self._redactor.text(event), self._redactor.value(fields))
+
+
+def _own_method(name: str) -> Callable[[Any, Call], dict[str, Any]]:
+    """A method marked with `rpc`: a message of the plugin's own service to its response."""
+    return lambda instance, call: result.json_object(getattr(instance, name)(dict(call.message)), name)
 
 
 def _adapter(kind: str) -> Adapter:

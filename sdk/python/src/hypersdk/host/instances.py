@@ -45,7 +45,8 @@ class Instances:
     def lease(self, component: str, cls: type[Any], connection: Mapping[str, Any] | None) -> Iterator[Any]:
         """The configured instance for one call. Raises InvalidArgument (CONNECTION_REQUIRED), and what the
         plugin's `configure` raises; then nothing is kept."""
-        connected = component.partition("/")[0] in CONNECTED_KINDS
+        kind = component.partition("/")[0]
+        connected = kind in CONNECTED_KINDS or (kind == "service" and connection is not None)
         if connected and connection is None:
             raise InvalidArgument(f"{component} is called without a connection", reason="CONNECTION_REQUIRED")
         settings = connection if connected and connection is not None else {}

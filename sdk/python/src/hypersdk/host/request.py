@@ -6,7 +6,7 @@ reaching a plugin.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,12 +21,14 @@ class Call:
     """component  `kind/id`; manifest: its part of manifest.json
     connection    resource name (`connections/lab`), empty for kinds without connections
     message       the request message, proto3 JSON with proto field names
+    log           (level, event, fields) towards the kernel; secrets are redacted
     """
 
     component: str
     manifest: Mapping[str, Any]
     connection: str = ""
     message: Mapping[str, Any] = field(default_factory=dict)
+    log: Callable[[str, str, dict[str, Any]], None] = lambda _level, _event, _fields: None
 
     def text(self, name: str) -> str:
         value = self.message.get(name, "")

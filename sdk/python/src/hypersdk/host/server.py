@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
@@ -61,7 +62,10 @@ class Server:
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         while (job := self._main.get()) is not None:
             job()
-        self._peer.drain(DRAIN_S)
+        began = time.monotonic()
+        if self._calls is not None:
+            self._calls.wind_down(DRAIN_S)
+        self._peer.drain(max(0.0, DRAIN_S - (time.monotonic() - began)))
 
     def _read(self) -> None:
         self._peer.run()
@@ -100,6 +104,7 @@ class Server:
             "protocol": PROTOCOL,
             "api_version": ".".join(str(part) for part in API_VERSION),
             "components": sorted(components),
+            "rpcs": {component: sorted(found) for component, found in self._calls.rpcs.items() if found},
             "pid": os.getpid(),
         }
 

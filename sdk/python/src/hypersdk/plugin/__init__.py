@@ -13,6 +13,7 @@ same package, lies `manifest.json`, which the kernel reads without importing any
     notifier    Notifier          a way to tell somebody of events, opened for one connection
     pricing     PriceTable        the prices of a storage
     secrets     SecretSource      a vault, opened for one connection
+    service     Service           a process that runs as long as the kernel, or methods of its own
 
 Methods marked (C) are called in the control host, (R) in a runner, (CR) in both.
 
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from hypersdk.plugin.pricerows import read_rows
     from hypersdk.plugin.pricing import PriceRow, PriceTable, Quote, QuoteLine, QuoteRequest, StorageClass
     from hypersdk.plugin.provider import ChangeSet, DiskSpec, Health, Machine, MachineDisk, Nic, Page, Provider
+    from hypersdk.plugin.rpcs import rpc
     from hypersdk.plugin.secrets import Secret, SecretSource
+    from hypersdk.plugin.service import Service, ServiceContext
     from hypersdk.plugin.storage import ObjectInfo, ObjectWriter, Storage
     from hypersdk.plugin.task import Progress, Task, TaskContext
 
@@ -42,6 +45,8 @@ _HOMES = {
     "pricing": ("PriceRow", "PriceTable", "Quote", "QuoteLine", "QuoteRequest", "StorageClass"),
     "provider": ("ChangeSet", "DiskSpec", "Health", "Machine", "MachineDisk", "Nic", "Page", "Provider"),
     "secrets": ("Secret", "SecretSource"),
+    "rpcs": ("rpc",),
+    "service": ("Service", "ServiceContext"),
     "storage": ("ObjectInfo", "ObjectWriter", "Storage"),
     "task": ("Progress", "Task", "TaskContext"),
 }
@@ -51,7 +56,8 @@ __all__ = [
     "API_VERSION", "ChangeSet", "CheckReport", "ComponentManifest", "DiskSpec", "Health", "ImageFormat", "Machine",
     "MachineDisk", "Manifest", "MethodPolicy", "Nic", "Notification", "Notifier", "ObjectInfo", "ObjectWriter",
     "Page", "PriceRow", "PriceTable", "Progress", "Provider", "Quote", "QuoteLine", "QuoteRequest", "Receipt",
-    "Secret", "SecretSource", "Storage", "StorageClass", "Task", "TaskContext", "read_rows",
+    "Secret", "SecretSource", "Service", "ServiceContext", "Storage", "StorageClass", "Task", "TaskContext",
+    "read_rows", "rpc",
 ]  # fmt: skip
 
 

@@ -21,6 +21,7 @@ CONTRACTS: dict[str, str] = {
     "notifier": "notifier:Notifier",
     "pricing": "pricing:PriceTable",
     "secrets": "secrets:SecretSource",
+    "service": "service:Service",
 }
 """kind → module of hypersdk.plugin and class; a host imports those of its own components only."""
 

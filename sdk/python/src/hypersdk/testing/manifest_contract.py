@@ -22,6 +22,7 @@ RPC_METHODS = {
     "task": {"Health", "Plan"},
     "notifier": {"Health", "Send"},
     "secrets": {"Health", "Resolve"},
+    "service": {"Health"},
     "pricing": {"Health", "ListPriceTables", "GetPriceTable", "ListPrices", "Estimate", "Compare"},
 }
 
@@ -119,6 +120,7 @@ class ManifestContract:
         promises = {
             "provider": {"cbt": "changes", "import": "open_target"},
             "storage": {"usage": "usage", "local_path": "local_path"},
+            "service": {"run": "run"},
             "format": {"check": "check", "measure": "measure"},
         }
         classes = self.classes()

@@ -60,7 +60,7 @@ class Connection(_message.Message):
     uid: _builtins.str
     display_name: _builtins.str
     component: _builtins.str
-    """`provider/directory`, `storage/local`, `notifier/webhook`; cannot change."""
+    """`provider/directory`, `storage/local`, `notifier/webhook`; cannot change, and may be left out of an update."""
     etag: _builtins.str
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...

@@ -410,12 +410,17 @@ class CheckPluginHealthResponse(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     LATENCY_FIELD_NUMBER: _builtins.int
     HOST_FIELD_NUMBER: _builtins.int
+    SERVICES_FIELD_NUMBER: _builtins.int
     ok: _builtins.bool
     message: _builtins.str
     @_builtins.property
     def latency(self) -> _duration_pb2.Duration: ...
     @_builtins.property
     def host(self) -> Global___HostStatus: ...
+    @_builtins.property
+    def services(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServiceStatus]:
+        """The processes of its service components, one for each connection of them. `ok` is false when one does not run."""
+
     def __init__(
         self,
         *,
@@ -423,14 +428,69 @@ class CheckPluginHealthResponse(_message.Message):
         message: _builtins.str = ...,
         latency: _duration_pb2.Duration | None = ...,
         host: Global___HostStatus | None = ...,
+        services: _abc.Iterable[Global___ServiceStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "latency", b"latency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "latency", b"latency", "message", b"message", "ok", b"ok"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "latency", b"latency", "message", b"message", "ok", b"ok", "services", b"services"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CheckPluginHealthResponse: _TypeAlias = CheckPluginHealthResponse  # noqa: Y015
+
+@_typing.final
+class ServiceStatus(_message.Message):
+    """The process of a service connection."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONNECTION_FIELD_NUMBER: _builtins.int
+    COMPONENT_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    PID_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    RESTART_COUNT_FIELD_NUMBER: _builtins.int
+    RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
+    connection: _builtins.str
+    """`connections/gateway`."""
+    component: _builtins.str
+    generation: _builtins.str
+    """The generation that runs; empty when none does."""
+    state: Global___HostState.ValueType
+    pid: _builtins.int
+    restart_count: _builtins.int
+    resident_bytes: _builtins.int
+    last_error: _builtins.str
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where it listens, as bound: `127.0.0.1:9100`."""
+
+    def __init__(
+        self,
+        *,
+        connection: _builtins.str = ...,
+        component: _builtins.str = ...,
+        generation: _builtins.str = ...,
+        state: Global___HostState.ValueType = ...,
+        pid: _builtins.int = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        restart_count: _builtins.int = ...,
+        resident_bytes: _builtins.int = ...,
+        addresses: _abc.Iterable[_builtins.str] | None = ...,
+        last_error: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "component", b"component", "connection", b"connection", "generation", b"generation", "last_error", b"last_error", "pid", b"pid", "resident_bytes", b"resident_bytes", "restart_count", b"restart_count", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServiceStatus: _TypeAlias = ServiceStatus  # noqa: Y015
 
 @_typing.final
 class InstallPluginRequest(_message.Message):

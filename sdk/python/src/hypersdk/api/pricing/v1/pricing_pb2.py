@@ -31,7 +31,7 @@ from google.api import routing_pb2 as google_dot_api_dot_routing__pb2
 from hypersdk.api.routing.v1 import routing_pb2 as hypersdk_dot_api_dot_routing_dot_v1_dot_routing__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%hypersdk/api/pricing/v1/pricing.proto\x12\x17hypersdk.api.pricing.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x18google/api/routing.proto\x1a%hypersdk/api/routing/v1/routing.proto\"\x8f\x02\n\nPriceTable\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x15\n\rcurrency_code\x18\x03 \x01(\t\x12\x0f\n\x07regions\x18\x04 \x03(\t\x12\x16\n\x0e\x64\x65\x66\x61ult_region\x18\x05 \x01(\t\x12>\n\x0fstorage_classes\x18\x06 \x03(\x0b\x32%.hypersdk.api.pricing.v1.StorageClass\x12\x16\n\x0e\x65\x66\x66\x65\x63tive_date\x18\x07 \x01(\t:E\xea\x41\x42\n\x17hypersdk.dev/PriceTable\x12\x0eprices/{table}*\x0bpriceTables2\npriceTable\"c\n\x0cStorageClass\x12\n\n\x02id\x18\x01 \x01(\t\x12\x31\n\x04tier\x18\x02 \x01(\x0e\x32#.hypersdk.api.pricing.v1.AccessTier\x12\x14\n\x0cminimum_days\x18\x03 \x01(\x05\"\xd3\x02\n\x05Price\x12\r\n\x05table\x18\x01 \x01(\t\x12\x0b\n\x03sku\x18\x02 \x01(\t\x12\x0e\n\x06region\x18\x03 \x01(\t\x12\x15\n\rstorage_class\x18\x04 \x01(\t\x12\x31\n\x04tier\x18\x05 \x01(\x0e\x32#.hypersdk.api.pricing.v1.AccessTier\x12:\n\tdimension\x18\x06 \x01(\x0e\x32\'.hypersdk.api.pricing.v1.PriceDimension\x12\x0c\n\x04unit\x18\x07 \x01(\t\x12\r\n\x05price\x18\x08 \x01(\t\x12\x15\n\rcurrency_code\x18\t \x01(\t\x12\x16\n\x0e\x65\x66\x66\x65\x63tive_date\x18\n \x01(\t\x12\x0e\n\x06source\x18\x0b \x01(\t\x12\x13\n\x0bvolume_from\x18\x0c \x01(\t\x12\x11\n\tvolume_to\x18\r \x01(\t\x12\x14\n\x0cminimum_days\x18\x0e \x01(\x05\"U\n\x16ListPriceTablesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \"\x82\x01\n\x17ListPriceTablesResponse\x12\x39\n\x0cprice_tables\x18\x01 \x03(\x0b\x32#.hypersdk.api.pricing.v1.PriceTable\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0bunreachable\x18\x03 \x03(\t\"x\n\x14GetPriceTableRequest\x12`\n\x04name\x18\x01 \x01(\tBR\xe2\x41\x01\x02\xfa\x41\x19\n\x17hypersdk.dev/PriceTable\xbaH/r-2+^prices/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\"\xf1\x01\n\x11ListPricesRequest\x12\x66\n\x06parent\x18\x01 \x01(\tBV\xe2\x41\x01\x02\xfa\x41\x19\x12\x17hypersdk.dev/PriceTable\xbaH3r12/^prices/(-|[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x17\n\x06region\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12\x1e\n\rstorage_class\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18?\"r\n\x12ListPricesResponse\x12.\n\x06prices\x18\x01 \x03(\x0b\x32\x1e.hypersdk.api.pricing.v1.Price\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0bunreachable\x18\x03 \x03(\t\"\x8b\x02\n\x05Usage\x12\x1d\n\x0cstored_bytes\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x34\n\x06months\x18\x02 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[0-9]{1,4}(\\.[0-9]{1,9})?$H\x00\x12\x1b\n\x04\x64\x61ys\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x94\x9d\x02(\x00H\x00\x12\x1d\n\x0c\x65gress_bytes\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1d\n\x0cput_requests\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1d\n\x0cget_requests\x18\x06 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12 \n\x0fretrieval_bytes\x18\x07 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x42\x11\n\x08\x64uration\x12\x05\xbaH\x02\x08\x01\"\xad\x02\n\x0f\x45stimateRequest\x12`\n\x04name\x18\x01 \x01(\tBR\xe2\x41\x01\x02\xfa\x41\x19\n\x17hypersdk.dev/PriceTable\xbaH/r-2+^prices/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\x12\x17\n\x06region\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18?\x12$\n\rstorage_class\x18\x03 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x10\x01\x18?\x12\x39\n\x05usage\x18\x04 \x01(\x0b\x32\x1e.hypersdk.api.pricing.v1.UsageB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12>\n\x0e\x65\x66\x66\x65\x63tive_date\x18\x05 \x01(\tB&\xbaH#r!2\x1f^([0-9]{4}-[0-9]{2}-[0-9]{2})?$\"\xe6\x01\n\rPriceEstimate\x12\r\n\x05table\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x15\n\rstorage_class\x18\x03 \x01(\t\x12\x31\n\x04tier\x18\x04 \x01(\x0e\x32#.hypersdk.api.pricing.v1.AccessTier\x12\x34\n\x05lines\x18\x05 \x03(\x0b\x32%.hypersdk.api.pricing.v1.EstimateLine\x12\r\n\x05total\x18\x06 \x01(\t\x12\x15\n\rcurrency_code\x18\x07 \x01(\t\x12\x10\n\x08warnings\x18\x08 \x03(\t\"\xd8\x01\n\x0c\x45stimateLine\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12:\n\tdimension\x18\x03 \x01(\x0e\x32\'.hypersdk.api.pricing.v1.PriceDimension\x12\x10\n\x08quantity\x18\x04 \x01(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\x12\x12\n\nunit_price\x18\x06 \x01(\t\x12\x0e\n\x06\x61mount\x18\x07 \x01(\t\x12\x16\n\x0e\x65\x66\x66\x65\x63tive_date\x18\x08 \x01(\t\x12\x0e\n\x06source\x18\t \x01(\t\"\x92\x03\n\x0e\x43ompareRequest\x12;\n\x04tier\x18\x01 \x01(\x0e\x32#.hypersdk.api.pricing.v1.AccessTierB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x39\n\x05usage\x18\x02 \x01(\x0b\x32\x1e.hypersdk.api.pricing.v1.UsageB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12[\n\x07regions\x18\x03 \x03(\x0b\x32\x34.hypersdk.api.pricing.v1.CompareRequest.RegionsEntryB\x14\xbaH\x11\x9a\x01\x0e\x10\x64\"\x04r\x02\x18?*\x04r\x02\x18?\x12>\n\x0e\x65\x66\x66\x65\x63tive_date\x18\x04 \x01(\tB&\xbaH#r!2\x1f^([0-9]{4}-[0-9]{2}-[0-9]{2})?$\x12\x1d\n\tpage_size\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x1c\n\npage_token\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x1a.\n\x0cRegionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"w\n\x0f\x43ompareResponse\x12\x36\n\x06prices\x18\x01 \x03(\x0b\x32&.hypersdk.api.pricing.v1.ComparedPrice\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0bunreachable\x18\x03 \x03(\t\"\x9e\x01\n\rComparedPrice\x12\r\n\x05table\x18\x01 \x01(\t\x12:\n\x08\x65stimate\x18\x02 \x01(\x0b\x32&.hypersdk.api.pricing.v1.PriceEstimateH\x00\x12\x38\n\x07refusal\x18\x03 \x01(\x0b\x32%.hypersdk.api.pricing.v1.PriceRefusalH\x00\x42\x08\n\x06\x61nswer\"/\n\x0cPriceRefusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t*\xa1\x01\n\nAccessTier\x12\x1b\n\x17\x41\x43\x43\x45SS_TIER_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41\x43\x43\x45SS_TIER_HOT\x10\x01\x12\x14\n\x10\x41\x43\x43\x45SS_TIER_COOL\x10\x02\x12\x14\n\x10\x41\x43\x43\x45SS_TIER_COLD\x10\x03\x12\x17\n\x13\x41\x43\x43\x45SS_TIER_ARCHIVE\x10\x04\x12\x1c\n\x18\x41\x43\x43\x45SS_TIER_DEEP_ARCHIVE\x10\x05*\xbb\x01\n\x0ePriceDimension\x12\x1f\n\x1bPRICE_DIMENSION_UNSPECIFIED\x10\x00\x12\x1b\n\x17PRICE_DIMENSION_STORAGE\x10\x01\x12\x1a\n\x16PRICE_DIMENSION_EGRESS\x10\x02\x12\x17\n\x13PRICE_DIMENSION_PUT\x10\x03\x12\x17\n\x13PRICE_DIMENSION_GET\x10\x04\x12\x1d\n\x19PRICE_DIMENSION_RETRIEVAL\x10\x05\x32\xbe\x06\n\x0ePricingService\x12\x88\x01\n\x0fListPriceTables\x12/.hypersdk.api.pricing.v1.ListPriceTablesRequest\x1a\x30.hypersdk.api.pricing.v1.ListPriceTablesResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/prices\x12\xa9\x01\n\rGetPriceTable\x12-.hypersdk.api.pricing.v1.GetPriceTableRequest\x1a#.hypersdk.api.pricing.v1.PriceTable\"D\xda\x41\x04name\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/{name=prices/*}\x8a\xd3\xe4\x93\x02\x1c\x12\x1a\n\x04name\x12\x12{pricing=prices/*}\x12\xb6\x01\n\nListPrices\x12*.hypersdk.api.pricing.v1.ListPricesRequest\x1a+.hypersdk.api.pricing.v1.ListPricesResponse\"O\xda\x41\x06parent\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/{parent=prices/*}/rows\x8a\xd3\xe4\x93\x02\x1e\x12\x1c\n\x06parent\x12\x12{pricing=prices/*}\x12\xa7\x01\n\x08\x45stimate\x12(.hypersdk.api.pricing.v1.EstimateRequest\x1a&.hypersdk.api.pricing.v1.PriceEstimate\"I\x82\xd3\xe4\x93\x02!\"\x1c/v1/{name=prices/*}:estimate:\x01*\x8a\xd3\xe4\x93\x02\x1c\x12\x1a\n\x04name\x12\x12{pricing=prices/*}\x12{\n\x07\x43ompare\x12\'.hypersdk.api.pricing.v1.CompareRequest\x1a(.hypersdk.api.pricing.v1.CompareResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/v1/prices:compare:\x01*\x1a\x15\xda\xe2\x18\x07pricing\xe2\xe2\x18\x06pricesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%hypersdk/api/pricing/v1/pricing.proto\x12\x17hypersdk.api.pricing.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x17google/api/client.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x18google/api/routing.proto\x1a%hypersdk/api/routing/v1/routing.proto\"\x8f\x02\n\nPriceTable\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12\x15\n\rcurrency_code\x18\x03 \x01(\t\x12\x0f\n\x07regions\x18\x04 \x03(\t\x12\x16\n\x0e\x64\x65\x66\x61ult_region\x18\x05 \x01(\t\x12>\n\x0fstorage_classes\x18\x06 \x03(\x0b\x32%.hypersdk.api.pricing.v1.StorageClass\x12\x16\n\x0e\x65\x66\x66\x65\x63tive_date\x18\x07 \x01(\t:E\xea\x41\x42\n\x17hypersdk.dev/PriceTable\x12\x0eprices/{table}*\x0bpriceTables2\npriceTable\"c\n\x0cStorageClass\x12\n\n\x02id\x18\x01 \x01(\t\x12\x31\n\x04tier\x18\x02 \x01(\x0e\x32#.hypersdk.api.pricing.v1.AccessTier\x12\x14\n\x0cminimum_days\x18\x03 \x01(\x05\"\xd3\x02\n\x05Price\x12\r\n\x05table\x18\x01 \x01(\t\x12\x0b\n\x03sku\x18\x02 \x01(\t\x12\x0e\n\x06region\x18\x03 \x01(\t\x12\x15\n\rstorage_class\x18\x04 \x01(\t\x12\x31\n\x04tier\x18\x05 \x01(\x0e\x32#.hypersdk.api.pricing.v1.AccessTier\x12:\n\tdimension\x18\x06 \x01(\x0e\x32\'.hypersdk.api.pricing.v1.PriceDimension\x12\x0c\n\x04unit\x18\x07 \x01(\t\x12\r\n\x05price\x18\x08 \x01(\t\x12\x15\n\rcurrency_code\x18\t \x01(\t\x12\x16\n\x0e\x65\x66\x66\x65\x63tive_date\x18\n \x01(\t\x12\x0e\n\x06source\x18\x0b \x01(\t\x12\x13\n\x0bvolume_from\x18\x0c \x01(\t\x12\x11\n\tvolume_to\x18\r \x01(\t\x12\x14\n\x0cminimum_days\x18\x0e \x01(\x05\"z\n\x16ListPriceTablesRequest\x12\x1d\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x41\n\npage_token\x18\x02 \x01(\tB-\xbaH*r(2&^([A-Za-z0-9][A-Za-z0-9_=-]{0,4095})?$\"\x82\x01\n\x17ListPriceTablesResponse\x12\x39\n\x0cprice_tables\x18\x01 \x03(\x0b\x32#.hypersdk.api.pricing.v1.PriceTable\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0bunreachable\x18\x03 \x03(\t\"x\n\x14GetPriceTableRequest\x12`\n\x04name\x18\x01 \x01(\tBR\xe2\x41\x01\x02\xfa\x41\x19\n\x17hypersdk.dev/PriceTable\xbaH/r-2+^prices/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\"\xde\x02\n\x11ListPricesRequest\x12\x66\n\x06parent\x18\x01 \x01(\tBV\xe2\x41\x01\x02\xfa\x41\x19\x12\x17hypersdk.dev/PriceTable\xbaH3r12/^prices/(-|[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)$\x12\x1d\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x41\n\npage_token\x18\x03 \x01(\tB-\xbaH*r(2&^([A-Za-z0-9][A-Za-z0-9_=-]{0,4095})?$\x12;\n\x06region\x18\x04 \x01(\tB+\xbaH(r&2$^([A-Za-z0-9][A-Za-z0-9._-]{0,62})?$\x12\x42\n\rstorage_class\x18\x05 \x01(\tB+\xbaH(r&2$^([A-Za-z0-9][A-Za-z0-9._-]{0,62})?$\"r\n\x12ListPricesResponse\x12.\n\x06prices\x18\x01 \x03(\x0b\x32\x1e.hypersdk.api.pricing.v1.Price\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0bunreachable\x18\x03 \x03(\t\"\x8b\x02\n\x05Usage\x12\x1d\n\x0cstored_bytes\x18\x01 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x34\n\x06months\x18\x02 \x01(\tB\"\xbaH\x1fr\x1d\x32\x1b^[0-9]{1,4}(\\.[0-9]{1,9})?$H\x00\x12\x1b\n\x04\x64\x61ys\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\x94\x9d\x02(\x00H\x00\x12\x1d\n\x0c\x65gress_bytes\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1d\n\x0cput_requests\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12\x1d\n\x0cget_requests\x18\x06 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x12 \n\x0fretrieval_bytes\x18\x07 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\x42\x11\n\x08\x64uration\x12\x05\xbaH\x02\x08\x01\"\xf0\x02\n\x0f\x45stimateRequest\x12`\n\x04name\x18\x01 \x01(\tBR\xe2\x41\x01\x02\xfa\x41\x19\n\x17hypersdk.dev/PriceTable\xbaH/r-2+^prices/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$\x12;\n\x06region\x18\x02 \x01(\tB+\xbaH(r&2$^([A-Za-z0-9][A-Za-z0-9._-]{0,62})?$\x12\x43\n\rstorage_class\x18\x03 \x01(\tB,\xe2\x41\x01\x02\xbaH%r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$\x12\x39\n\x05usage\x18\x04 \x01(\x0b\x32\x1e.hypersdk.api.pricing.v1.UsageB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12>\n\x0e\x65\x66\x66\x65\x63tive_date\x18\x05 \x01(\tB&\xbaH#r!2\x1f^([0-9]{4}-[0-9]{2}-[0-9]{2})?$\"\xe6\x01\n\rPriceEstimate\x12\r\n\x05table\x18\x01 \x01(\t\x12\x0e\n\x06region\x18\x02 \x01(\t\x12\x15\n\rstorage_class\x18\x03 \x01(\t\x12\x31\n\x04tier\x18\x04 \x01(\x0e\x32#.hypersdk.api.pricing.v1.AccessTier\x12\x34\n\x05lines\x18\x05 \x03(\x0b\x32%.hypersdk.api.pricing.v1.EstimateLine\x12\r\n\x05total\x18\x06 \x01(\t\x12\x15\n\rcurrency_code\x18\x07 \x01(\t\x12\x10\n\x08warnings\x18\x08 \x03(\t\"\xd8\x01\n\x0c\x45stimateLine\x12\x0b\n\x03sku\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12:\n\tdimension\x18\x03 \x01(\x0e\x32\'.hypersdk.api.pricing.v1.PriceDimension\x12\x10\n\x08quantity\x18\x04 \x01(\t\x12\x0c\n\x04unit\x18\x05 \x01(\t\x12\x12\n\nunit_price\x18\x06 \x01(\t\x12\x0e\n\x06\x61mount\x18\x07 \x01(\t\x12\x16\n\x0e\x65\x66\x66\x65\x63tive_date\x18\x08 \x01(\t\x12\x0e\n\x06source\x18\t \x01(\t\"\xb7\x03\n\x0e\x43ompareRequest\x12;\n\x04tier\x18\x01 \x01(\x0e\x32#.hypersdk.api.pricing.v1.AccessTierB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x39\n\x05usage\x18\x02 \x01(\x0b\x32\x1e.hypersdk.api.pricing.v1.UsageB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12[\n\x07regions\x18\x03 \x03(\x0b\x32\x34.hypersdk.api.pricing.v1.CompareRequest.RegionsEntryB\x14\xbaH\x11\x9a\x01\x0e\x10\x64\"\x04r\x02\x18?*\x04r\x02\x18?\x12>\n\x0e\x65\x66\x66\x65\x63tive_date\x18\x04 \x01(\tB&\xbaH#r!2\x1f^([0-9]{4}-[0-9]{2}-[0-9]{2})?$\x12\x1d\n\tpage_size\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00\x12\x41\n\npage_token\x18\x06 \x01(\tB-\xbaH*r(2&^([A-Za-z0-9][A-Za-z0-9_=-]{0,4095})?$\x1a.\n\x0cRegionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"w\n\x0f\x43ompareResponse\x12\x36\n\x06prices\x18\x01 \x03(\x0b\x32&.hypersdk.api.pricing.v1.ComparedPrice\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0bunreachable\x18\x03 \x03(\t\"\x9e\x01\n\rComparedPrice\x12\r\n\x05table\x18\x01 \x01(\t\x12:\n\x08\x65stimate\x18\x02 \x01(\x0b\x32&.hypersdk.api.pricing.v1.PriceEstimateH\x00\x12\x38\n\x07refusal\x18\x03 \x01(\x0b\x32%.hypersdk.api.pricing.v1.PriceRefusalH\x00\x42\x08\n\x06\x61nswer\"/\n\x0cPriceRefusal\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t*\xa1\x01\n\nAccessTier\x12\x1b\n\x17\x41\x43\x43\x45SS_TIER_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41\x43\x43\x45SS_TIER_HOT\x10\x01\x12\x14\n\x10\x41\x43\x43\x45SS_TIER_COOL\x10\x02\x12\x14\n\x10\x41\x43\x43\x45SS_TIER_COLD\x10\x03\x12\x17\n\x13\x41\x43\x43\x45SS_TIER_ARCHIVE\x10\x04\x12\x1c\n\x18\x41\x43\x43\x45SS_TIER_DEEP_ARCHIVE\x10\x05*\xbb\x01\n\x0ePriceDimension\x12\x1f\n\x1bPRICE_DIMENSION_UNSPECIFIED\x10\x00\x12\x1b\n\x17PRICE_DIMENSION_STORAGE\x10\x01\x12\x1a\n\x16PRICE_DIMENSION_EGRESS\x10\x02\x12\x17\n\x13PRICE_DIMENSION_PUT\x10\x03\x12\x17\n\x13PRICE_DIMENSION_GET\x10\x04\x12\x1d\n\x19PRICE_DIMENSION_RETRIEVAL\x10\x05\x32\xbe\x06\n\x0ePricingService\x12\x88\x01\n\x0fListPriceTables\x12/.hypersdk.api.pricing.v1.ListPriceTablesRequest\x1a\x30.hypersdk.api.pricing.v1.ListPriceTablesResponse\"\x12\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/prices\x12\xa9\x01\n\rGetPriceTable\x12-.hypersdk.api.pricing.v1.GetPriceTableRequest\x1a#.hypersdk.api.pricing.v1.PriceTable\"D\xda\x41\x04name\x82\xd3\xe4\x93\x02\x15\x12\x13/v1/{name=prices/*}\x8a\xd3\xe4\x93\x02\x1c\x12\x1a\n\x04name\x12\x12{pricing=prices/*}\x12\xb6\x01\n\nListPrices\x12*.hypersdk.api.pricing.v1.ListPricesRequest\x1a+.hypersdk.api.pricing.v1.ListPricesResponse\"O\xda\x41\x06parent\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/{parent=prices/*}/rows\x8a\xd3\xe4\x93\x02\x1e\x12\x1c\n\x06parent\x12\x12{pricing=prices/*}\x12\xa7\x01\n\x08\x45stimate\x12(.hypersdk.api.pricing.v1.EstimateRequest\x1a&.hypersdk.api.pricing.v1.PriceEstimate\"I\x82\xd3\xe4\x93\x02!\"\x1c/v1/{name=prices/*}:estimate:\x01*\x8a\xd3\xe4\x93\x02\x1c\x12\x1a\n\x04name\x12\x12{pricing=prices/*}\x12{\n\x07\x43ompare\x12\'.hypersdk.api.pricing.v1.CompareRequest\x1a(.hypersdk.api.pricing.v1.CompareResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\"\x12/v1/prices:compare:\x01*\x1a\x15\xda\xe2\x18\x07pricing\xe2\xe2\x18\x06pricesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,7 +43,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPRICETABLESREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTPRICETABLESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
   _globals['_LISTPRICETABLESREQUEST'].fields_by_name['page_token']._loaded_options = None
-  _globals['_LISTPRICETABLESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200 '
+  _globals['_LISTPRICETABLESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H*r(2&^([A-Za-z0-9][A-Za-z0-9_=-]{0,4095})?$'
   _globals['_GETPRICETABLEREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETPRICETABLEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\031\n\027hypersdk.dev/PriceTable\272H/r-2+^prices/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'
   _globals['_LISTPRICESREQUEST'].fields_by_name['parent']._loaded_options = None
@@ -51,11 +51,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPRICESREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTPRICESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
   _globals['_LISTPRICESREQUEST'].fields_by_name['page_token']._loaded_options = None
-  _globals['_LISTPRICESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200 '
+  _globals['_LISTPRICESREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H*r(2&^([A-Za-z0-9][A-Za-z0-9_=-]{0,4095})?$'
   _globals['_LISTPRICESREQUEST'].fields_by_name['region']._loaded_options = None
-  _globals['_LISTPRICESREQUEST'].fields_by_name['region']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_LISTPRICESREQUEST'].fields_by_name['region']._serialized_options = b'\272H(r&2$^([A-Za-z0-9][A-Za-z0-9._-]{0,62})?$'
   _globals['_LISTPRICESREQUEST'].fields_by_name['storage_class']._loaded_options = None
-  _globals['_LISTPRICESREQUEST'].fields_by_name['storage_class']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_LISTPRICESREQUEST'].fields_by_name['storage_class']._serialized_options = b'\272H(r&2$^([A-Za-z0-9][A-Za-z0-9._-]{0,62})?$'
   _globals['_USAGE'].oneofs_by_name['duration']._loaded_options = None
   _globals['_USAGE'].oneofs_by_name['duration']._serialized_options = b'\272H\002\010\001'
   _globals['_USAGE'].fields_by_name['stored_bytes']._loaded_options = None
@@ -75,9 +75,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ESTIMATEREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_ESTIMATEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\031\n\027hypersdk.dev/PriceTable\272H/r-2+^prices/[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'
   _globals['_ESTIMATEREQUEST'].fields_by_name['region']._loaded_options = None
-  _globals['_ESTIMATEREQUEST'].fields_by_name['region']._serialized_options = b'\272H\004r\002\030?'
+  _globals['_ESTIMATEREQUEST'].fields_by_name['region']._serialized_options = b'\272H(r&2$^([A-Za-z0-9][A-Za-z0-9._-]{0,62})?$'
   _globals['_ESTIMATEREQUEST'].fields_by_name['storage_class']._loaded_options = None
-  _globals['_ESTIMATEREQUEST'].fields_by_name['storage_class']._serialized_options = b'\342A\001\002\272H\006r\004\020\001\030?'
+  _globals['_ESTIMATEREQUEST'].fields_by_name['storage_class']._serialized_options = b'\342A\001\002\272H%r#2!^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$'
   _globals['_ESTIMATEREQUEST'].fields_by_name['usage']._loaded_options = None
   _globals['_ESTIMATEREQUEST'].fields_by_name['usage']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_ESTIMATEREQUEST'].fields_by_name['effective_date']._loaded_options = None
@@ -95,7 +95,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPAREREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_COMPAREREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
   _globals['_COMPAREREQUEST'].fields_by_name['page_token']._loaded_options = None
-  _globals['_COMPAREREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200 '
+  _globals['_COMPAREREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H*r(2&^([A-Za-z0-9][A-Za-z0-9_=-]{0,4095})?$'
   _globals['_PRICINGSERVICE']._loaded_options = None
   _globals['_PRICINGSERVICE']._serialized_options = b'\332\342\030\007pricing\342\342\030\006prices'
   _globals['_PRICINGSERVICE'].methods_by_name['ListPriceTables']._loaded_options = None
@@ -108,10 +108,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRICINGSERVICE'].methods_by_name['Estimate']._serialized_options = b'\202\323\344\223\002!\"\034/v1/{name=prices/*}:estimate:\001*\212\323\344\223\002\034\022\032\n\004name\022\022{pricing=prices/*}'
   _globals['_PRICINGSERVICE'].methods_by_name['Compare']._loaded_options = None
   _globals['_PRICINGSERVICE'].methods_by_name['Compare']._serialized_options = b'\202\323\344\223\002\027\"\022/v1/prices:compare:\001*'
-  _globals['_ACCESSTIER']._serialized_start=3457
-  _globals['_ACCESSTIER']._serialized_end=3618
-  _globals['_PRICEDIMENSION']._serialized_start=3621
-  _globals['_PRICEDIMENSION']._serialized_end=3808
+  _globals['_ACCESSTIER']._serialized_start=3707
+  _globals['_ACCESSTIER']._serialized_end=3868
+  _globals['_PRICEDIMENSION']._serialized_start=3871
+  _globals['_PRICEDIMENSION']._serialized_end=4058
   _globals['_PRICETABLE']._serialized_start=276
   _globals['_PRICETABLE']._serialized_end=547
   _globals['_STORAGECLASS']._serialized_start=549
@@ -119,33 +119,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PRICE']._serialized_start=651
   _globals['_PRICE']._serialized_end=990
   _globals['_LISTPRICETABLESREQUEST']._serialized_start=992
-  _globals['_LISTPRICETABLESREQUEST']._serialized_end=1077
-  _globals['_LISTPRICETABLESRESPONSE']._serialized_start=1080
-  _globals['_LISTPRICETABLESRESPONSE']._serialized_end=1210
-  _globals['_GETPRICETABLEREQUEST']._serialized_start=1212
-  _globals['_GETPRICETABLEREQUEST']._serialized_end=1332
-  _globals['_LISTPRICESREQUEST']._serialized_start=1335
-  _globals['_LISTPRICESREQUEST']._serialized_end=1576
-  _globals['_LISTPRICESRESPONSE']._serialized_start=1578
-  _globals['_LISTPRICESRESPONSE']._serialized_end=1692
-  _globals['_USAGE']._serialized_start=1695
-  _globals['_USAGE']._serialized_end=1962
-  _globals['_ESTIMATEREQUEST']._serialized_start=1965
-  _globals['_ESTIMATEREQUEST']._serialized_end=2266
-  _globals['_PRICEESTIMATE']._serialized_start=2269
-  _globals['_PRICEESTIMATE']._serialized_end=2499
-  _globals['_ESTIMATELINE']._serialized_start=2502
-  _globals['_ESTIMATELINE']._serialized_end=2718
-  _globals['_COMPAREREQUEST']._serialized_start=2721
-  _globals['_COMPAREREQUEST']._serialized_end=3123
-  _globals['_COMPAREREQUEST_REGIONSENTRY']._serialized_start=3077
-  _globals['_COMPAREREQUEST_REGIONSENTRY']._serialized_end=3123
-  _globals['_COMPARERESPONSE']._serialized_start=3125
-  _globals['_COMPARERESPONSE']._serialized_end=3244
-  _globals['_COMPAREDPRICE']._serialized_start=3247
-  _globals['_COMPAREDPRICE']._serialized_end=3405
-  _globals['_PRICEREFUSAL']._serialized_start=3407
-  _globals['_PRICEREFUSAL']._serialized_end=3454
-  _globals['_PRICINGSERVICE']._serialized_start=3811
-  _globals['_PRICINGSERVICE']._serialized_end=4641
+  _globals['_LISTPRICETABLESREQUEST']._serialized_end=1114
+  _globals['_LISTPRICETABLESRESPONSE']._serialized_start=1117
+  _globals['_LISTPRICETABLESRESPONSE']._serialized_end=1247
+  _globals['_GETPRICETABLEREQUEST']._serialized_start=1249
+  _globals['_GETPRICETABLEREQUEST']._serialized_end=1369
+  _globals['_LISTPRICESREQUEST']._serialized_start=1372
+  _globals['_LISTPRICESREQUEST']._serialized_end=1722
+  _globals['_LISTPRICESRESPONSE']._serialized_start=1724
+  _globals['_LISTPRICESRESPONSE']._serialized_end=1838
+  _globals['_USAGE']._serialized_start=1841
+  _globals['_USAGE']._serialized_end=2108
+  _globals['_ESTIMATEREQUEST']._serialized_start=2111
+  _globals['_ESTIMATEREQUEST']._serialized_end=2479
+  _globals['_PRICEESTIMATE']._serialized_start=2482
+  _globals['_PRICEESTIMATE']._serialized_end=2712
+  _globals['_ESTIMATELINE']._serialized_start=2715
+  _globals['_ESTIMATELINE']._serialized_end=2931
+  _globals['_COMPAREREQUEST']._serialized_start=2934
+  _globals['_COMPAREREQUEST']._serialized_end=3373
+  _globals['_COMPAREREQUEST_REGIONSENTRY']._serialized_start=3327
+  _globals['_COMPAREREQUEST_REGIONSENTRY']._serialized_end=3373
+  _globals['_COMPARERESPONSE']._serialized_start=3375
+  _globals['_COMPARERESPONSE']._serialized_end=3494
+  _globals['_COMPAREDPRICE']._serialized_start=3497
+  _globals['_COMPAREDPRICE']._serialized_end=3655
+  _globals['_PRICEREFUSAL']._serialized_start=3657
+  _globals['_PRICEREFUSAL']._serialized_end=3704
+  _globals['_PRICINGSERVICE']._serialized_start=4061
+  _globals['_PRICINGSERVICE']._serialized_end=4891
 # @@protoc_insertion_point(module_scope)
