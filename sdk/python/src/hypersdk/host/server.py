@@ -100,13 +100,13 @@ class Server:
             raise InvalidArgument(text, reason="INITIALIZE_INVALID")
         extend_search_path([str(path) for path in search_path])
         self._calls = Calls(components, params.get("manifest") or {}, self._log, self._redactor)
+        rpcs = {component: sorted(found) for component, found in self._calls.rpcs.items() if found}
         return {
             "protocol": PROTOCOL,
             "api_version": ".".join(str(part) for part in API_VERSION),
             "components": sorted(components),
-            "rpcs": {component: sorted(found) for component, found in self._calls.rpcs.items() if found},
             "pid": os.getpid(),
-        }
+        } | ({"rpcs": rpcs} if rpcs else {})
 
     def _call(self, request: Request) -> dict[str, Any]:
         if self._calls is None:

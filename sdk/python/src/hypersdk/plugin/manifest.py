@@ -14,7 +14,8 @@
           "capabilities": ["read", "write", "resume"],
           "concurrency": "parallel",              serial | per_handle | parallel: calls at once in one host
           "config_schema": {…},                   provider, storage, notifier: JSON Schema of Connection.config; a
-                                                  property with "secret": true takes a reference, never a value
+                                                  property with "secret": true takes a reference, never a value;
+                                                  of services, one with "listen": true is an address to listen on
           "spec_schema": {…},                     task: JSON Schema of Job.spec; see below
           "uses": ["format/*"],                   task, provider: components to import beside it in a runner
           "network": [], "errors": ["…"],

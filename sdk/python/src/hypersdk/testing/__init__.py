@@ -9,6 +9,7 @@
     task_contract       TaskContract       what every `hypersdk.task` must keep
     pricing_contract    PriceTableContract what every `hypersdk.pricing` must keep
     secrets_contract    SecretSourceContract what every `hypersdk.secrets` must keep
+    service_contract    ServiceContract    what every `hypersdk.service` with a process must keep
     manifest_contract   ManifestContract   does the manifest say the truth
     storage             MemoryStorage: a storage that forgets, with faults on demand
     blocks              PatternSource, FaultySource, MemorySink
@@ -37,6 +38,7 @@ _HOMES = {
     "FaultySource": "blocks",
     "ImageFormatContract": "format_contract",
     "Killed": "task_context",
+    "LocalServiceContext": "service_contract",
     "LocalTaskContext": "task_context",
     "ManifestContract": "manifest_contract",
     "MemorySink": "blocks",
@@ -47,7 +49,9 @@ _HOMES = {
     "ProviderContract": "provider_contract",
     "ReadOnlyFormatContract": "readonly_contract",
     "Receiver": "notifier_contract",
+    "RunningService": "service_contract",
     "SecretSourceContract": "secrets_contract",
+    "ServiceContract": "service_contract",
     "StorageContract": "storage_contract",
     "TaskContract": "task_contract",
 }
