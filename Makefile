@@ -31,7 +31,8 @@ lock:
 	  $(addsuffix /pyproject.toml,$(PROJECTS)) -o requirements.lock
 
 # Programs that tests compare against; the product itself needs none of them.
-SYSTEM_TOOLS := qemu-img:qemu-utils mkfs.ext4:e2fsprogs e2fsck:e2fsprogs node:nodejs npm:npm nbdkit:nbdkit
+SYSTEM_TOOLS := qemu-img:qemu-utils mkfs.ext4:e2fsprogs e2fsck:e2fsprogs node:nodejs npm:npm nbdkit:nbdkit \
+  /usr/lib/postgresql/*/bin/postgres:postgresql
 system-tools:
 	@missing=""; for t in $(SYSTEM_TOOLS); do \
 	  PATH="$$PATH:/usr/sbin:/sbin" command -v $${t%%:*} >/dev/null || missing="$$missing $${t##*:}"; done; \

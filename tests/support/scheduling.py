@@ -70,7 +70,7 @@ class RowJobs:
         def add(tx):
             wanted = job if beside is None else beside(tx, job)
             made = replace(wanted, revision=tx.new_revision())
-            rows.add(tx.conn, made, ())
+            rows.add(tx, made, ())
             announce(tx, made, "job.created", actor)
             return made
 

@@ -8,6 +8,8 @@ from hypersdk.plugin.manifest import Manifest
 from hypersdk_kernel.engine.connections import Connections
 from hypersdk_kernel.engine.dispatcher import RunnerSettings
 from hypersdk_kernel.engine.engine import Engine
+from hypersdk_kernel.engine.foreign import ForeignChanges
+from hypersdk_kernel.engine.leadership import Leadership
 from hypersdk_kernel.engine.vaults import Vaults
 from hypersdk_kernel.hosting.registry import Registry
 from hypersdk_kernel.model.clock import SystemClock
@@ -73,21 +75,28 @@ def registry(tmp_path):
 class Kernel:
     """The engine's parts, put together as server/app does."""
 
-    def __init__(self, tmp_path, registry, settings):
-        self.tmp_path, self.registry, self.settings = tmp_path, registry, settings
+    def __init__(self, tmp_path, registry, settings, database):
+        self.tmp_path, self.registry, self.settings, self.database = tmp_path, registry, settings, database
         self.count = tmp_path / "count"
 
     async def start(self):
         clock = SystemClock()
-        self.store = await Store.open(self.tmp_path / "state.db", clock)
+        self.store = await Store.open(self.database.backend(), clock)
+        self.leadership = Leadership(self.store)
         connections = Connections(self.store, clock, self.registry, Vaults(self.registry, None, clock))
         self.engine = Engine(self.store, clock, self.registry, connections, self.tmp_path / "runs", self.settings)
         self.dispatcher, self.jobs = self.engine.dispatcher, self.engine.jobs
-        await self.engine.start()
+        self.store.on_foreign.append(ForeignChanges(self.dispatcher))
+        self.leadership.add(self.engine)
+        await self.engine.load()
+        await self.leadership.start()
+        async with asyncio.timeout(20):
+            while not self.engine.started:
+                await asyncio.sleep(0.01)
         return self
 
     async def stop(self):
-        await self.engine.stop()
+        await self.leadership.stop()
         await self.store.close()
 
     def new(self, name="j", retry=None, **spec):
@@ -104,8 +113,8 @@ class Kernel:
 
 
 @pytest.fixture
-async def kernel(tmp_path, registry):
-    made = await Kernel(tmp_path, registry, RunnerSettings(max_runners=4, cancel_grace_s=5.0)).start()
+async def kernel(tmp_path, registry, database):
+    made = await Kernel(tmp_path, registry, RunnerSettings(max_runners=4, cancel_grace_s=5.0), database).start()
     yield made
     for runner in list(made.dispatcher._runners.values()):
         runner.kill()

@@ -288,7 +288,7 @@ async def test_what_a_job_is_pinned_to_stays(kernel):
     first = kernel.registry.plugin(ID).generation(1)
     pin = Pin(first.name, first.distribution, first.version, first.digest, "1.0", ("format/swapped",))
     job = Job("j", "u", "convert", {}, JobState.RUNNING, 1.0, 1.0, pins=(pin,))
-    await kernel.store.write(lambda tx: jobs.add(tx.conn, job, ()))
+    await kernel.store.write(lambda tx: jobs.add(tx, job, ()))
     assert kernel.registry.pinned(pin) == kernel.registry.plugin(ID).generation(1)
     with pytest.raises(FailedPrecondition) as caught:
         await kernel.removal.uninstall(ID, 1, actor="test")

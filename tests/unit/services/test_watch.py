@@ -39,7 +39,7 @@ class FakeJobs:
     async def put(self, job_id, state=JobState.QUEUED, **more) -> Job:
         def write(tx):
             job = Job(job_id, f"uid-{job_id}", "export", {}, state, tx.now, tx.now, revision=tx.new_revision(), **more)
-            (rows.save if rows.exists(tx.conn, job_id) else lambda conn, job: rows.add(conn, job, ()))(tx.conn, job)
+            rows.save(tx.conn, job) if rows.exists(tx.conn, job_id) else rows.add(tx, job, ())
             tx.emit(f"job.{state.value}", job.name, "local", {"job": codec.job_to_json(job)}, revision=job.revision)
             return job
 

@@ -20,8 +20,8 @@ CALL = Call("local", None, 60.0)
 
 
 @pytest.fixture
-async def store(tmp_path):
-    opened = await Store.open(tmp_path / "state.db", ManualClock())
+async def store(database):
+    opened = await Store.open(database.backend(), ManualClock())
     yield opened
     await opened.close()
 

@@ -9,14 +9,14 @@ import pytest
 from hypersdk.errors import AlreadyExists, DataLoss, FailedPrecondition, HyperError, ResourceExhausted
 from hypersdk_kernel.model.clock import ManualClock
 from hypersdk_kernel.model.job import Job, JobState, Pin, Progress
-from hypersdk_kernel.store import codec, jobs, schema
+from hypersdk_kernel.store import codec, jobs
 from hypersdk_kernel.store.engine import Store
 from hypersdk_kernel.store.events import page
 from hypersdk_kernel.store.requests import RequestKey, once
-from hypersdk_kernel.store.tables import REQUESTS_KEPT_S, metadata
+from hypersdk_kernel.store.tables import REQUESTS_KEPT_S
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import MetaData, Table, insert, text
+from sqlalchemy import text
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ async def clock():
 
 
 @pytest.fixture
-async def store(tmp_path, clock):
-    opened = await Store.open(tmp_path / "state.db", clock)
+async def store(database, clock):
+    opened = await Store.open(database.backend(), clock)
     yield opened
     await opened.close()
 
@@ -38,7 +38,7 @@ def job(name: str, **kw) -> Job:
 def adding(name: str):
     def fn(tx):
         made = replace(job(name), revision=tx.new_revision())
-        jobs.add(tx.conn, made, ["lab"])
+        jobs.add(tx, made, ["lab"])
         tx.emit("job.created", made.name, "test", {"job": codec.job_to_json(made)}, revision=made.revision)
         return made
 
@@ -77,13 +77,14 @@ async def test_a_waiter_that_was_cancelled_does_not_undo_the_write(store):
     assert store.read_now(lambda c: jobs.get(c, "a")) is not None
 
 
-async def test_what_was_acknowledged_is_there_after_a_kill(tmp_path):
+async def test_what_was_acknowledged_is_there_after_a_kill(database):
     script = f"""
 import asyncio, os, pathlib
 from hypersdk_kernel.model.clock import SystemClock
+from hypersdk_kernel.store import postgresql, sqlite
 from hypersdk_kernel.store.engine import Store
 async def main():
-    store = await Store.open(pathlib.Path({str(tmp_path / "state.db")!r}), SystemClock())
+    store = await Store.open({database.source()}, SystemClock())
     for i in range(20):
         await store.write(lambda tx, i=i: tx.emit("x.y", f"n/{{i}}", "a", {{}}))
         print(i, flush=True)
@@ -92,7 +93,7 @@ asyncio.run(main())
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == -9
-    store = await Store.open(tmp_path / "state.db", ManualClock())
+    store = await Store.open(database.backend(), ManualClock())
     assert [e.subject for e in await store.read(lambda c: page(c, 0, 100))] == [f"n/{i}" for i in range(20)]
     await store.close()
 
@@ -110,63 +111,48 @@ async def test_a_request_id_returns_the_first_answer_for_a_day_and_refuses_anoth
     assert (await store.write(lambda tx: once(tx, key, *coded, lambda: adding("b")(tx)))).id == "b"
 
 
-async def test_migrations_lead_to_the_schema_that_the_code_uses(store):
-    from alembic.autogenerate import compare_metadata
-    from alembic.migration import MigrationContext
-
-    differences = await store.read(lambda c: compare_metadata(MigrationContext.configure(c), metadata))
-    assert differences == []
-
-
-async def test_a_database_of_a_newer_version_is_refused_and_a_damaged_one_too(tmp_path, clock):
-    path = tmp_path / "state.db"
-    store = await Store.open(path, clock)
-    await store.write(lambda tx: tx.conn.execute(text("UPDATE alembic_version SET version_num = '9999'")))
-    await store.close()
-    with pytest.raises(FailedPrecondition) as refused:
-        await Store.open(path, clock)
-    assert refused.value.reason == "SCHEMA_TOO_NEW"
+async def test_a_damaged_database_is_refused(tmp_path, clock):
     (tmp_path / "bad.db").write_bytes(b"SQLite format 3\0" + b"\xff" * 8192)
     with pytest.raises(DataLoss) as damaged:
         await Store.open(tmp_path / "bad.db", clock)
     assert damaged.value.reason == "STATE_CORRUPT"
 
 
-def test_the_newest_migration_is_the_one_the_code_asks_for():
-    from pathlib import Path
-
-    found = sorted(p.name[:4] for p in (Path(schema.__file__).parent / "migrations" / "versions").glob("[0-9]*.py"))
-    assert found[-1] == schema.HEAD
-
-
-async def test_a_closed_store_refuses_writes(tmp_path, clock):
-    store = await Store.open(tmp_path / "state.db", clock)
+async def test_a_closed_store_refuses_writes(database, clock):
+    store = await Store.open(database.backend(), clock)
     await store.close()
     with pytest.raises(HyperError) as refused:
         await store.write(adding("a"))
     assert refused.value.reason == "STORE_CLOSED"
 
 
-async def test_a_read_only_database_refuses_clearly(store):
-    await store.write(lambda tx: tx.conn.execute(text("PRAGMA query_only = 1")))
+@pytest.fixture
+async def sqlite_store(tmp_path, clock):
+    opened = await Store.open(tmp_path / "state.db", clock)
+    yield opened
+    await opened.close()
+
+
+async def test_a_read_only_database_refuses_clearly(sqlite_store):
+    await sqlite_store.write(lambda tx: tx.conn.execute(text("PRAGMA query_only = 1")))
     with pytest.raises(FailedPrecondition) as refused:
-        await store.write(adding("a"))
+        await sqlite_store.write(adding("a"))
     assert refused.value.reason == "STORE_READ_ONLY"
 
 
-async def test_a_full_disk_refuses_clearly_keeps_what_was_there_and_recovers_with_the_space(store):
-    await store.write(adding("before"))
-    pages = await store.write(lambda tx: tx.conn.execute(text("PRAGMA page_count")).scalar_one())
-    await store.write(lambda tx: tx.conn.execute(text(f"PRAGMA max_page_count = {pages + 2}")))
+async def test_a_full_disk_refuses_clearly_keeps_what_was_there_and_recovers_with_the_space(sqlite_store):
+    await sqlite_store.write(adding("before"))
+    pages = await sqlite_store.write(lambda tx: tx.conn.execute(text("PRAGMA page_count")).scalar_one())
+    await sqlite_store.write(lambda tx: tx.conn.execute(text(f"PRAGMA max_page_count = {pages + 2}")))
     with pytest.raises(ResourceExhausted) as refused:
         for i in range(200):
-            await store.write(adding(f"j{i}"))
+            await sqlite_store.write(adding(f"j{i}"))
     assert refused.value.reason == "DISK_FULL"
-    stored = await store.read(jobs.counts)
+    stored = await sqlite_store.read(jobs.counts)
     assert stored["queued"] == 1 + i
-    await store.write(lambda tx: tx.conn.execute(text("PRAGMA max_page_count = 1000000")))
-    await store.write(adding("after"))
-    assert (await store.read(jobs.counts))["queued"] == stored["queued"] + 1
+    await sqlite_store.write(lambda tx: tx.conn.execute(text("PRAGMA max_page_count = 1000000")))
+    await sqlite_store.write(adding("after"))
+    assert (await sqlite_store.read(jobs.counts))["queued"] == stored["queued"] + 1
 
 
 async def test_pages_of_jobs_neither_repeat_nor_skip(store):
@@ -189,25 +175,3 @@ def test_a_job_survives_its_encoding(progress, labels):
     import json
 
     assert codec.job_from_json(json.loads(codec.dumps(codec.job_to_json(made)))) == made
-
-
-async def test_a_database_of_the_first_schema_is_migrated_with_what_is_in_it(tmp_path, clock):
-    from alembic import command
-    from alembic.config import Config
-    from hypersdk_kernel.store import plugins
-    from sqlalchemy import create_engine
-
-    engine = create_engine(f"sqlite:///{tmp_path / 'state.db'}")
-    config = Config()
-    config.set_main_option("script_location", str(schema.Path(schema.__file__).parent / "migrations"))
-    config.attributes["engine"] = engine
-    command.upgrade(config, "0001")
-    with engine.begin() as conn:
-        first = Table("jobs", MetaData(), autoload_with=conn)
-        conn.execute(insert(first).values({k: v for k, v in jobs._row(job("old")).items() if k in first.c}))
-    engine.dispose()
-    store = await Store.open(tmp_path / "state.db", clock)
-    assert store.schema_revision == schema.HEAD
-    assert (await store.read(lambda c: jobs.get(c, "old"))).id == "old"
-    assert await store.read(plugins.load) == []
-    await store.close()

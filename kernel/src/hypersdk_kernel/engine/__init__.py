@@ -7,6 +7,7 @@
     runner        one attempt's process, followed until it ends
     dispatcher    starts attempts, settles their ends, adopts what a former kernel started
     jobs          what clients ask
+    leadership    what only one of several kernels does     foreign   what clients asked of the others
     connections   configured providers and storages
 
 Not here: what a task does (plugins), how a plugin's process is kept (hosting).

@@ -23,7 +23,7 @@ from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.job import Job, JobEvent, JobState
 from hypersdk_kernel.model.limit import Facts
 from hypersdk_kernel.store import jobs as rows
-from hypersdk_kernel.store.engine import Store, Tx
+from hypersdk_kernel.store.engine import LeaderStore, Tx
 
 log = structlog.get_logger(__name__)
 
@@ -38,7 +38,7 @@ class Admission:
 
     def __init__(
         self,
-        store: Store,
+        store: LeaderStore,
         clock: Clock,
         facts: Callable[[Job], Facts],
         persist: Persist,
@@ -112,8 +112,17 @@ class Admission:
     def held(self) -> Sequence[str]:
         return list(self._held)
 
+    def open(self) -> None:
+        self.alarms.open()
+
     def close(self) -> None:
+        """Forget every job."""
         self.alarms.close()
+        for job_id in self._held:
+            for gate in self.gates:
+                gate.forget(job_id)
+        self._held.clear()
+        self.queue.clear()
 
     def _reconsider_one(self, job_id: str) -> None:
         job = self._store.read_now(lambda conn: rows.get(conn, job_id))

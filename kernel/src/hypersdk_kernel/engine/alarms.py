@@ -60,6 +60,10 @@ class Alarms:
             self._ring(key)
         self._arm()
 
+    def open(self) -> None:
+        """After `close`: empty, and of use again."""
+        self._closed = False
+
     def close(self) -> None:
         self._closed = True
         self._due.clear()

@@ -40,7 +40,7 @@ class Background:
                 if exc.reason == "JOB_STATE":
                     log.info("transition_overtaken", job=name, message=exc.message)
                     return
-                if exc.reason == "STORE_CLOSED":
+                if exc.reason in {"STORE_CLOSED", "NOT_LEADER"}:
                     return
                 log.warning("transition_delayed", job=name, reason=exc.reason, message=exc.message)
                 await asyncio.sleep(_STORE_RETRY_S)

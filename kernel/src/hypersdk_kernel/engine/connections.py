@@ -85,7 +85,7 @@ class Connections:
 
     async def get(self, connection_id: str) -> Connection:
         """Raises NotFound (CONNECTION_NOT_FOUND)."""
-        found = self._store.read_now(lambda conn: rows.get(conn, connection_id))
+        found = await self._store.near(lambda conn: rows.get(conn, connection_id))
         if found is None:
             raise _not_found(connection_id)
         return found
@@ -191,7 +191,7 @@ class Connections:
         wanted = list(ids)
         if not wanted:
             return {}
-        found = self._store.read_now(lambda conn: [rows.get(conn, i) for i in wanted])
+        found = await self._store.near(lambda conn: [rows.get(conn, i) for i in wanted])
         return {c.id: c.component for c in found if c is not None}
 
     def _check(self, component: str, config: Mapping[str, Any]) -> None:

@@ -36,7 +36,7 @@ from hypersdk_kernel.engine.runner import Outcome, Runner, progress_from_wire
 from hypersdk_kernel.engine.timegate import TimeGate
 from hypersdk_kernel.engine.transitions import change, load
 from hypersdk_kernel.model.clock import Clock
-from hypersdk_kernel.model.job import AttemptState, Job, JobEvent, JobState, Progress
+from hypersdk_kernel.model.job import Attempt, AttemptState, Job, JobEvent, JobState, Progress
 from hypersdk_kernel.model.plugin import Generation
 from hypersdk_kernel.store import jobs as rows
 from hypersdk_kernel.store.engine import Store, Tx
@@ -53,7 +53,8 @@ class RunnerSettings:
 
 
 class Dispatcher:
-    """See the module's docstring. Its life: `start` (reconciles, then dispatches), `stop` (runners go on)."""
+    """See the module's docstring. Its life: `start` (reconciles, then dispatches), `stop` (runners go on), and again:
+    where there are several kernels only the leader's is active. One that is not knows of no job and does nothing."""
 
     def __init__(
         self,
@@ -73,7 +74,8 @@ class Dispatcher:
         self.on_progress: list[Callable[[str, Progress], None]] = []
         self.on_running: list[Callable[[], None]] = []
         """Called whenever something starts, ends, pauses or goes on."""
-        self._store = store
+        self._store = store.leading
+        self._active = False
         self._clock = clock
         self._preparer = Preparer(registry, connections, runs, verify)
         self._cleaner = Cleaner(clock, self._preparer.spec, settings.cancel_grace_s)
@@ -82,7 +84,7 @@ class Dispatcher:
         self._retries = Alarms(clock, self._due)
         self._pumping = Alarms(clock, lambda _: self.pump())
         self._background = Background()
-        self.admission = Admission(store, clock, self._preparer.facts, self._background.persist, self.pump)
+        self.admission = Admission(self._store, clock, self._preparer.facts, self._background.persist, self.pump)
         self.admission.gates.append(TimeGate())
         self.overrun = Overrun(clock, self._stop_running)
         self.queue = self.admission.queue
@@ -102,6 +104,11 @@ class Dispatcher:
         return {i: (watched[i], r) for i, r in self._runners.items() if not r.paused and i in watched}
 
     @property
+    def active(self) -> bool:
+        """Is it this kernel that dispatches?"""
+        return self._active
+
+    @property
     def running(self) -> int:
         """Attempts that move data now; paused ones do not count."""
         return len(self._starting) + sum(not r.paused for r in self._runners.values())
@@ -111,8 +118,9 @@ class Dispatcher:
 
     def ready(self, job: Job) -> None:
         """`job` is QUEUED or WAITING, and in the store: start it when nothing keeps it back and there is room."""
-        self.admission.take(job)
-        self.pump()
+        if self._active:
+            self.admission.take(job)
+            self.pump()
 
     def later(self, job: Job) -> None:
         """`job` is RETRYING: queue it again when its time has come."""
@@ -140,7 +148,7 @@ class Dispatcher:
     def pump(self) -> None:
         """Start what there is room for."""
         now = self._clock.now()
-        while not self.draining and not self.maintenance and self.running < self.settings.max_runners:
+        while self._active and not self.draining and not self.maintenance and self.running < self.settings.max_runners:
             job_id = self.queue.pop(now)
             if job_id is None:
                 release = self.queue.next_release(now)
@@ -152,39 +160,45 @@ class Dispatcher:
 
     def end_without_runner(self, job: Job) -> None:
         """Finish the cancellation of a job that nothing runs for."""
+        if not self._active:
+            return  # the leader hears of it from the store
         self.forget(job.id)
         self._background.persist(job.name, lambda: self._settle(job, None, Outcome("cancelled")))
 
     async def start(self) -> None:
         """Take up what the store says is unfinished."""
+        self._active = True
+        for opened in (self._retries, self._pumping, self.admission, self.overrun):
+            opened.open()
         for job in await self._store.read(rows.unfinished):
-            if job.cancel_requested and not self._has_attempt(job):
+            attempt = await self._open_attempt(job)
+            if job.cancel_requested and attempt is None:
                 self.end_without_runner(job)
             elif job.state in {JobState.QUEUED, JobState.WAITING}:
                 self.admission.take(job)
             elif job.state is JobState.RETRYING:
                 self.later(job)
-            elif self._has_attempt(job):
+            elif attempt is not None:
                 self._background.spawn(self._adopt(job))
         self.pump()
 
     async def stop(self) -> None:
         """No more starts; let go of the runners, which go on."""
-        self.draining = True
-        for alarms in (self._retries, self._pumping):
-            alarms.close()
-        self.admission.close()
-        self.overrun.close()
+        self._active = False
+        for closed in (self._retries, self._pumping, self.admission, self.overrun):
+            closed.close()
         await self._background.stop()
+        self._runners.clear()
+        self._starting.clear()
 
     # Starting.
 
-    def _has_attempt(self, job: Job) -> bool:
-        """Is the last attempt of a RUNNING or PAUSED job still open, as far as the store knows?"""
+    async def _open_attempt(self, job: Job) -> Attempt | None:
+        """The last attempt of a RUNNING or PAUSED job, if it is still open as far as the store knows."""
         if job.state not in {JobState.RUNNING, JobState.PAUSED} or job.attempt_count == 0:
-            return False
-        attempt = self._store.read_now(lambda conn: rows.get_attempt(conn, job.id, job.attempt_count))
-        return attempt is not None and attempt.state is AttemptState.RUNNING
+            return None
+        attempt = await self._store.near(lambda conn: rows.get_attempt(conn, job.id, job.attempt_count))
+        return attempt if attempt is not None and attempt.state is AttemptState.RUNNING else None
 
     def _due(self, job_id: str) -> None:
         async def requeue() -> None:
@@ -208,7 +222,7 @@ class Dispatcher:
         self.pump()
 
     async def _start_attempt(self, job_id: str) -> tuple[Job, Runner] | None:
-        job = self._store.read_now(lambda conn: rows.get(conn, job_id))
+        job = await self._store.near(lambda conn: rows.get(conn, job_id))
         if job is None or job.state is not JobState.QUEUED:
             return None
         if job.cancel_requested:
@@ -289,7 +303,7 @@ class Dispatcher:
         log.warning("attempt_start_failed", job=f"jobs/{job_id}", reason=error.reason, message=error.message)
 
         async def settle() -> None:
-            job = self._store.read_now(lambda conn: rows.get(conn, job_id))
+            job = await self._store.near(lambda conn: rows.get(conn, job_id))
             if job is None or job.terminal:
                 return
             if begun:
@@ -341,7 +355,7 @@ class Dispatcher:
 
     async def _settle(self, job: Job, runner: Runner | None, outcome: Outcome) -> None:
         """Turn an outcome into the job's next state. Safe to repeat."""
-        current = self._store.read_now(lambda conn: rows.get(conn, job.id))
+        current = await self._store.near(lambda conn: rows.get(conn, job.id))
         if current is None or current.terminal:
             return
         decision = decide(current, outcome, random.random(), self._clock.now())  # noqa: S311 - spreads retries, protects nothing

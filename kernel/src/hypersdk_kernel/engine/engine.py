@@ -28,7 +28,8 @@ from hypersdk_kernel.store.engine import Store
 
 
 class Engine:
-    """Its life: made, `start` (takes up what the store says is unfinished), `stop` (runners go on)."""
+    """Its life: made, `load`; then `start` (takes up what the store says is unfinished) and `stop` (runners go on), as
+    often as this kernel becomes the leader and stops being it. Without `start` it serves: it takes jobs and answers."""
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class Engine:
         verify: Callable[[Generation], None] = lambda _generation: None,
     ) -> None:
         """`verify` raises DataLoss when a generation's files are not those that were installed."""
+        self.started = False
         self.store = store
         self.connections = connections
         self.windows = Documents(store, WINDOWS)
@@ -68,14 +70,21 @@ class Engine:
         for part in (dependencies, self.window_book, self.control, self.reopening, self.groups):
             store.on_commit.append(part.notice)
 
-    async def start(self) -> None:
+    async def load(self) -> None:
+        """Policies: every kernel checks jobs by them."""
         await self.window_book.load()
         await self.control.load()
+
+    async def start(self) -> None:
+        self.control.open()
+        await self.load()
         await self.dispatcher.start()
         await self.reopening.start()
         await self.groups.start()
+        self.started = True
 
     async def stop(self) -> None:
+        self.started = False
         self.control.close()
         await self.groups.stop()
         await self.reopening.stop()

@@ -63,6 +63,7 @@ class JobGroups:
         self._submission = submission
         self._documents = Documents(store, GROUPS)
         self._background = Background()
+        self._active = False
 
     async def create(
         self,
@@ -132,12 +133,15 @@ class JobGroups:
 
     async def start(self) -> None:
         """What an earlier kernel left to do: groups of which a job failed while the rest still goes on."""
+        self._active = True
         _, unfinished = await self._jobs.unfinished()
         for group_id in sorted({job.group for job in unfinished if job.group}):
             self._background.persist(f"jobGroups/{group_id}", lambda i=group_id: self._propagate(i))  # type: ignore[misc]
 
     def notice(self, events: list[Event]) -> None:
         """Store.on_commit: carry out what a group says of its failures."""
+        if not self._active:
+            return  # the leader's business
         for event in events:
             if event.type in ENDINGS and event.type != "job.succeeded":
                 group = (event.payload.get("job") or {}).get("group")
@@ -145,6 +149,7 @@ class JobGroups:
                     self._background.persist(f"jobGroups/{group}", lambda i=group: self._propagate(i))  # type: ignore[misc]
 
     async def stop(self) -> None:
+        self._active = False
         await self._background.stop()
 
     async def _propagate(self, group_id: str) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement
 
 from hypersdk_kernel.engine.dispatcher import Dispatcher
 from hypersdk_kernel.engine.submission import Submission, exists
-from hypersdk_kernel.engine.transitions import change, load, not_found, note
+from hypersdk_kernel.engine.transitions import change, has_open_attempt, load, not_found, note
 from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.event import Event
 from hypersdk_kernel.model.job import Attempt, AttemptState, Job, JobEvent, JobState, NewJob, Progress, next_state
@@ -20,11 +20,12 @@ from hypersdk_kernel.store import codec
 from hypersdk_kernel.store import jobs as rows
 from hypersdk_kernel.store.engine import Store, Tx
 from hypersdk_kernel.store.requests import RequestKey, once
+from hypersdk_kernel.store.requests import keys as request_keys
 
 _RECENT = 4096
 """Jobs kept in memory for GetJob, which is then free of SQL: 140 µs a read became 2."""
 
-_CODEC = (codec.job_to_json, codec.job_from_json)
+_CODEC = (codec.job_encoded, codec.job_from_json)
 
 
 class Jobs:
@@ -69,7 +70,8 @@ class Jobs:
         def add(tx: Tx) -> Job:
             return self._submission.write(tx, [draft], actor, beside)[0]
 
-        made = await self._store.write(lambda tx: once(tx, key, *_CODEC, lambda: add(tx)))
+        looked_up = (*request_keys(key), *rows.keys(draft.job.id))
+        made = await self._store.write(lambda tx: once(tx, key, *_CODEC, lambda: add(tx)), keys=looked_up)
         if made.uid == draft.job.uid:  # not the remembered answer of an earlier request
             self._dispatcher.ready(made)
         return made
@@ -83,8 +85,10 @@ class Jobs:
         drafts = [await self._submission.draft(new, actor) for new in news]
         if validate_only:
             return [draft.job for draft in drafts]
+        looked_up = [*request_keys(key), *(k for new in news for k in rows.keys(new.id))]
         made = await self._store.write(
-            lambda tx: once(tx, key, _jobs_to_json, _jobs_from_json, lambda: self._submission.write(tx, drafts, actor))
+            lambda tx: once(tx, key, _jobs_to_json, _jobs_from_json, lambda: self._submission.write(tx, drafts, actor)),
+            keys=looked_up,
         )
         if made[0].uid == drafts[0].job.uid:
             self.taken_in(made)
@@ -92,21 +96,25 @@ class Jobs:
 
     def taken_in(self, made: Sequence[Job]) -> None:
         """New jobs are in the store."""
+        if not self._dispatcher.active:
+            return  # the leader hears of them from there
         for job in made:
             self._dispatcher.admission.take(job)
         self._dispatcher.pump()
 
     async def get(self, job_id: str) -> Job:
         """With live progress. Raises NotFound (JOB_NOT_FOUND)."""
-        job = self.peek(job_id)
+        job = self._recent.get(job_id) if self._store.current else None
         if job is None:
-            raise not_found(job_id)
-        self._keep(job)
+            job = await self._store.near(lambda conn: rows.get(conn, job_id))
+            if job is None:
+                raise not_found(job_id)
+            self._keep(job)
         return self._live(job)
 
     def peek(self, job_id: str) -> Job | None:
         """The job as the store has it, or None."""
-        job = self._recent.get(job_id)
+        job = self._recent.get(job_id) if self._store.current else None
         return job or self._store.read_now(lambda conn: rows.get(conn, job_id))
 
     async def page(
@@ -186,16 +194,16 @@ class Jobs:
         self, job_id: str, *, actor: str, etag: str = "", key: RequestKey | None = None, validate_only: bool = False
     ) -> Job:
         """Its runner goes on at once, even above the limit of runners; without one the job is queued."""
-        runner = self._dispatcher.runner(job_id)
 
         def ask(tx: Tx) -> Job:
             job = load(tx, job_id, etag)
-            event = JobEvent.REQUEUE if runner is None else JobEvent.RESUME
+            event = JobEvent.RESUME if has_open_attempt(tx, job) else JobEvent.REQUEUE
             return change(tx, job, event, actor, f"resumed by {actor}", next_attempt_time=None, paused_by="")
 
         job = await self._change(job_id, ask, key, validate_only)
         if validate_only:
             return job
+        runner = self._dispatcher.runner(job_id)
         if job.state is JobState.RUNNING and runner is not None:
             runner.resume()
             self._dispatcher.resumed(job)
@@ -296,9 +304,8 @@ class Jobs:
 
     def _remember(self, events: list[Event]) -> None:
         for event in events:
-            payload: Any = event.payload.get("job")
-            if payload is not None:
-                job = codec.job_from_json(payload)
+            job = codec.job_of(event.payload)
+            if job is not None:
                 self._lively.pop(job.id, None)
                 self._keep(job)
 

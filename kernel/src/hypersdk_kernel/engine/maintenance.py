@@ -43,7 +43,7 @@ class Mode(enum.StrEnum):
 
 
 class QueueControl:
-    """Its life: `load`, then it follows `notice`; `close`."""
+    """Its life: `load`, then it follows `notice`; `close`, and `open` again."""
 
     def __init__(
         self, store: Store, clock: Clock, limits: Documents[Limit], windows: WindowBook, dispatcher: Dispatcher
@@ -121,6 +121,9 @@ class QueueControl:
         if not validate_only and job.state is JobState.QUEUED:
             self._dispatcher.ready(job)
         return job
+
+    def open(self) -> None:
+        self._edges.open()
 
     def close(self) -> None:
         self._edges.close()

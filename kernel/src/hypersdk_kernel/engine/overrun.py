@@ -73,8 +73,12 @@ class Overrun:
         """For tests with a clock of their own."""
         self._alarms.ring_due()
 
+    def open(self) -> None:
+        self._alarms.open()
+
     def close(self) -> None:
         self._alarms.close()
+        self.jobs.clear()
 
     def _end(self, job: Job) -> tuple[float, Stop] | None:
         ends: list[tuple[float, Stop]] = []

@@ -115,6 +115,14 @@ class ReadyQueue:
                 del self._running[facts.owner]
             self.limits.count(counts, -1)
 
+    def clear(self) -> None:
+        """Nothing waits or runs any more, as far as this kernel is concerned. Limits stay."""
+        for job_id in list(self._started):
+            self.ended(job_id)
+        self._lanes.clear()
+        self._lane_of.clear()
+        self._facts.clear()
+
     def running_facts(self) -> dict[str, Facts]:
         """What runs, by job id."""
         return {job_id: facts for job_id, (facts, _) in self._started.items()}

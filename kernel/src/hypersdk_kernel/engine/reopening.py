@@ -25,16 +25,21 @@ class Reopening:
         self._jobs = jobs
         self._background = Background()
         self._window_of: dict[str, str] = {}
+        self._active = False
         windows.changed.append(self._reckon)
 
     async def start(self) -> None:
         """Those that an earlier kernel paused."""
+        self._active = True
+        self.alarms.open()
         _, unfinished = await self._jobs.unfinished()
         for job in unfinished:
             self._consider(job)
 
     def notice(self, events: list[Event]) -> None:
         """Store.on_commit."""
+        if not self._active:
+            return  # the leader's business
         for event in events:
             if event.type == "job.paused":
                 job = self._jobs.peek(event.subject.removeprefix("jobs/"))
@@ -42,7 +47,9 @@ class Reopening:
                     self._consider(job)
 
     async def stop(self) -> None:
+        self._active = False
         self.alarms.close()
+        self._window_of.clear()
         await self._background.stop()
 
     def _consider(self, job: Job) -> None:

@@ -99,16 +99,16 @@ class Submission:
         (JOB_EXISTS), InvalidArgument (DEPENDENCY_UNKNOWN)."""
         made = []
         for draft in drafts:
-            if rows.exists(tx.conn, draft.job.id):
+            if rows.taken(tx, draft.job.id):
                 raise exists(draft.job.name)
             wanted = draft.job if beside is None else beside(tx, draft.job)
             job = replace(wanted, revision=tx.new_revision())
-            rows.add(tx.conn, job, draft.connection_ids)
+            rows.add(tx, job, draft.connection_ids)
             announce(tx, job, "job.created", actor)
             made.append(job)
         for job in made:
             for n, dependency in enumerate(job.dependencies):
-                if not rows.exists(tx.conn, dependency.job_id):
+                if not rows.taken(tx, dependency.job_id):
                     raise invalid(
                         f"job.dependencies[{n}].job", f"jobs/{dependency.job_id} does not exist", "DEPENDENCY_UNKNOWN"
                     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypersdk.errors import Aborted, NotFound
 
-from hypersdk_kernel.model.job import TERMINAL, Job, JobEvent, next_state
+from hypersdk_kernel.model.job import TERMINAL, AttemptState, Job, JobEvent, next_state
 from hypersdk_kernel.store import codec, pins
 from hypersdk_kernel.store import jobs as rows
 from hypersdk_kernel.store import schedules as schedule_rows
@@ -36,6 +36,14 @@ def not_found(job_id: str) -> NotFound:
     )
 
 
+def has_open_attempt(tx: Tx, job: Job) -> bool:
+    """Has its last attempt a runner, as far as the store knows? Every kernel gets the same answer."""
+    if job.attempt_count == 0:
+        return False
+    attempt = rows.get_attempt(tx.conn, job.id, job.attempt_count)
+    return attempt is not None and attempt.state is AttemptState.RUNNING
+
+
 def change(tx: Tx, job: Job, event: JobEvent, actor: str, message: str = "", **fields: Any) -> Job:
     """`job` after `event`, saved, with the event `job.<state>`. Raises FailedPrecondition (JOB_STATE)."""
     state = next_state(job.state, event)
@@ -60,4 +68,4 @@ def note(tx: Tx, job: Job, event_type: str, actor: str, **fields: Any) -> Job:
 
 def announce(tx: Tx, job: Job, event_type: str, actor: str) -> None:
     """The event of a job that is saved already; carries the whole job, so that a watcher needs no second read."""
-    tx.emit(event_type, job.name, actor, {"job": codec.job_to_json(job)}, revision=job.revision)
+    tx.emit(event_type, job.name, actor, codec.JobPayload(job), revision=job.revision)

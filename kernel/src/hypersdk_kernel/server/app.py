@@ -27,7 +27,9 @@ from hypersdk_kernel.engine.connections import Connections
 from hypersdk_kernel.engine.dispatcher import Dispatcher, RunnerSettings
 from hypersdk_kernel.engine.engine import Engine
 from hypersdk_kernel.engine.firing import Firing
+from hypersdk_kernel.engine.foreign import ForeignChanges
 from hypersdk_kernel.engine.keeper import Keeper
+from hypersdk_kernel.engine.leadership import Leadership
 from hypersdk_kernel.engine.notifying import NotifierCalls
 from hypersdk_kernel.engine.scheduler import Scheduler
 from hypersdk_kernel.engine.schedules import Schedules
@@ -54,10 +56,11 @@ from hypersdk_kernel.model.audit import AuditNote
 from hypersdk_kernel.model.clock import Clock, SystemClock
 from hypersdk_kernel.model.plugin import Plugin
 from hypersdk_kernel.security.authn import Authenticator
-from hypersdk_kernel.security.private import write_private
+from hypersdk_kernel.security.private import ensure_directory, write_private
 from hypersdk_kernel.security.tokens import ensure_token
 from hypersdk_kernel.server.auditing import Auditor
 from hypersdk_kernel.server.config import Settings
+from hypersdk_kernel.server.database import backend_of
 from hypersdk_kernel.server.health import HealthService
 from hypersdk_kernel.server.listeners import listen_tcp, listen_unix, make_server
 from hypersdk_kernel.server.methods import Gate, routed_handlers, service_handlers
@@ -116,7 +119,8 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         def find(now: float) -> list[Plugin]:
             return discover(now, trees=trees)
 
-        found, store = await asyncio.gather(asyncio.to_thread(find, clock.now()), Store.open(state.database, clock))
+        backend = backend_of(settings, state)
+        found, store = await asyncio.gather(asyncio.to_thread(find, clock.now()), Store.open(backend, clock))
         stack.push_async_callback(store.close)
         auditor = Auditor(store, clock)
         stack.push_async_callback(auditor.close)
@@ -132,16 +136,23 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         stack.push_async_callback(lifecycle.close)
         connections = Connections(store, clock, registry, Vaults(registry, hosts, clock))
         runner_settings = RunnerSettings(settings.max_runners, settings.cancel_grace_s)
-        engine = Engine(store, clock, registry, connections, state.runs, runner_settings, builds.check)
+        runs = settings.runs_dir or state.runs
+        ensure_directory(runs)
+        engine = Engine(store, clock, registry, connections, runs, runner_settings, builds.check)
         dispatcher, jobs = engine.dispatcher, engine.jobs
         validator = RequestValidator()
         firing = Firing(store, jobs, job_maker(validator.check))
         scheduler = Scheduler(store, clock, firing)
+        store.on_foreign.append(ForeignChanges(dispatcher))
+        leadership = Leadership(store)
+        leadership.add(engine)
+        leadership.add(scheduler)
         bus = Bus(store)
         store.on_commit.append(bus.publish)
         notifiers = NotifierCalls(connections, registry, hosts, clock)
-        deliveries = Deliveries(store, clock, notifiers.send)
+        deliveries = Deliveries(store.leading, clock, notifiers.send)
         store.on_commit.append(deliveries.publish)
+        leadership.add(deliveries)
         router = Router(registry, hosts, connections.resolve, connections.names)
         gate = _gate(settings, state, clock, auditor, validator)
         api = Api(f"unix:{state.socket}", gate.authenticator.mint, gate.authenticator.revoke)
@@ -181,17 +192,14 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
             handlers, max_message_bytes=settings.max_message_bytes, max_streams=settings.max_streams
         )
         facts.addresses = _listen(server, settings, state, clock)
-        stack.push_async_callback(engine.stop)
         if metrics is not None:
             measured = measuring.Measured(store, clock, dispatcher, registry, hosts, gate.streams, deliveries)
             scrapes = measuring.metrics_server(metrics, measured)
             stack.push_async_callback(scrapes.close)
             facts.addresses.append(f"http://127.0.0.1:{await scrapes.start(settings.metrics_port)}/metrics")
-        await engine.start()
-        stack.push_async_callback(deliveries.stop)
-        await deliveries.start()
-        stack.push_async_callback(scheduler.stop)
-        await scheduler.start()
+        await engine.load()
+        stack.push_async_callback(leadership.stop)
+        await leadership.start()
         await server.start()
         stack.push_async_callback(server.stop, settings.grace_s)
         stack.push_async_callback(_drain, health, dispatcher, scheduler, bus, gate.streams)

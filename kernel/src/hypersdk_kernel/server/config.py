@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
 
     state_dir: Path = Field(default_factory=default_state_dir, description="where the daemon keeps everything")
+    database: str = Field("", description="postgresql://user@host:port/name; empty: SQLite in the state directory")
+    database_password_file: Path | None = Field(None, description="file with the password for PostgreSQL, mode 0600")
+    runs_dir: Path | None = Field(None, description="where runners work; kernels on one database and host may share it")
     tcp: bool = Field(True, description="listen on TCP (TLS and token) beside the unix socket")
     tcp_host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     tcp_port: int = Field(0, ge=0, le=65535, description="port; 0: a free one, written to the file `address`")

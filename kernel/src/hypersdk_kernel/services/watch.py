@@ -99,8 +99,9 @@ class JobWatcher:
     def _message(self, event: Event) -> pb.WatchJobsResponse:
         found = self._messages.get(event.revision)
         if found is None:
-            job = job_message(codec.job_from_json(event.payload["job"]))
-            found = pb.WatchJobsResponse(revision=event.revision, job=job, event_type=event.type)
+            job = codec.job_of(event.payload)
+            assert job is not None  # _accepts lets no other through
+            found = pb.WatchJobsResponse(revision=event.revision, job=job_message(job), event_type=event.type)
             self._messages[event.revision] = found
             if len(self._messages) > _CACHED:
                 self._messages.popitem(last=False)

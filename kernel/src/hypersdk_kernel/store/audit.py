@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, Connection, insert, select, update
 from hypersdk_kernel.model.audit import GENESIS, AuditEntry, AuditNote
 from hypersdk_kernel.store import codec
 from hypersdk_kernel.store.tables import audit, audit_head
+from hypersdk_kernel.store.transaction import Group
 
 _HEAD = 1
 _CHUNK = 1000
@@ -47,18 +48,17 @@ current: ContextVar[AuditedCall | None] = ContextVar("audited_call", default=Non
 """The call for which the code that runs now writes."""
 
 
-def append(conn: Connection, now: float, notes: Sequence[AuditNote]) -> None:
+def append(group: Group, now: float, notes: Sequence[AuditNote]) -> None:
     """Put `notes` behind the last row, in order. `now`: seconds since the epoch."""
+    conn = group.conn
     found = conn.execute(select(audit_head).where(audit_head.c.id == _HEAD).with_for_update()).one_or_none()
     last = conn.execute(select(audit.c.seq).order_by(audit.c.seq.desc()).limit(1)).scalar_one_or_none() or 0
     seq, previous = max(found.seq if found else 0, last), found.hash if found else GENESIS
-    rows = []
     for note in notes:
         seq += 1
         entry = _entry(seq, now, note, previous)
         previous = entry.hash
-        rows.append({name: getattr(entry, name) for name in AuditEntry.__slots__})
-    conn.execute(insert(audit), rows)
+        group.add(audit, {name: getattr(entry, name) for name in AuditEntry.__slots__})
     if found is None:
         conn.execute(insert(audit_head).values(id=_HEAD, seq=seq, hash=previous))
     else:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hypersdk_kernel.model.connection import Connection
@@ -16,21 +16,96 @@ from hypersdk_kernel.model.retry import Backoff, RetryPolicy
 from hypersdk_kernel.model.schedule import MissedPolicy, OverlapPolicy, Schedule, Status
 from hypersdk_kernel.model.timing import Timing
 
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+"""Made once: `json.dumps` with options makes an encoder a call."""
+
 
 def dumps(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return value.text if isinstance(value, Encoded) else _encode(value)
+
+
+class Encoded(Mapping[str, Any]):
+    """A JSON object that is text already, read only if somebody looks: most events are written and never read."""
+
+    __slots__ = ("_data", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._data: dict[str, Any] | None = None
+
+    def _read(self) -> dict[str, Any]:
+        if self._data is None:
+            self._data = json.loads(self.text)
+        return self._data
+
+    def __getitem__(self, key: str) -> Any:
+        return self._read()[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read())
+
+    def __len__(self) -> int:
+        return len(self._read())
+
+
+class JobPayload(Encoded):
+    """The payload of a `job.*` event, beside the job itself."""
+
+    __slots__ = ("job",)
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f'{{"job":{job_text(job)}}}')
+        self.job = job
+
+    def __contains__(self, key: object) -> bool:
+        return key == "job"
+
+
+def job_of(payload: Mapping[str, Any]) -> Job | None:
+    """The job that an event tells of, if it does."""
+    if isinstance(payload, JobPayload):
+        return payload.job
+    data = payload.get("job")
+    return None if data is None else job_from_json(data)
+
+
+def job_text(job: Job) -> str:
+    """The job as JSON. A job's row, its event and the remembered answer follow one another and have the same text, so
+    the last one is kept."""
+    global _last_job  # noqa: PLW0603 - replaced whole, so that threads see a pair that belongs together
+    known, text = _last_job
+    if known is not job:
+        text = _encode(job_to_json(job))
+        _last_job = (job, text)
+    return text
+
+
+_last_job: tuple[Job | None, str] = (None, "")
+
+
+def job_encoded(job: Job) -> Encoded:
+    """For store.requests.once."""
+    return Encoded(job_text(job))
 
 
 def job_to_json(job: Job) -> dict[str, Any]:
     """Every field, JSON-able."""
-    out = {f.name: getattr(job, f.name) for f in dataclasses.fields(Job)}
+    out = {name: getattr(job, name) for name in _JOB_FIELDS}
     out["state"] = job.state.value
-    out["retry"] = dataclasses.asdict(job.retry)
-    out["progress"] = None if job.progress is None else dataclasses.asdict(job.progress)
-    out["pins"] = [dataclasses.asdict(pin) for pin in job.pins]
+    out["retry"] = _plain(job.retry)
+    out["progress"] = None if job.progress is None else _plain(job.progress)
+    out["pins"] = [_plain(pin) for pin in job.pins]
     out["labels"], out["spec"], out["placement"] = dict(job.labels), dict(job.spec), dict(job.placement)
-    out["dependencies"] = [dataclasses.asdict(dependency) for dependency in job.dependencies]
+    out["dependencies"] = [_plain(dependency) for dependency in job.dependencies]
     return out
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    """A flat dataclass; `dataclasses.asdict` copies deeply, at ten times the price."""
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+
+
+_JOB_FIELDS = tuple(field.name for field in dataclasses.fields(Job))
 
 
 def job_from_json(data: Mapping[str, Any]) -> Job:

@@ -1,14 +1,13 @@
 """Store: the database opened, migrated, checked; one writer thread with group commit; readers beside it.
 
-Its life: `open`, then any number of `write`, `read`, `read_now`, then `close`.
+Its life: `open`, then any number of `write`, `read`, `near`, then `close`.
 
-SQLite runs in WAL mode with synchronous=FULL: a write that returned survives a power cut. An fsync costs 1–10 ms
-here and a
-transaction 0.1, so the writer takes whatever has queued up while the last commit was syncing and commits it as one
-(group
-commit); each function runs in a savepoint of its own, so one that raises takes only itself back. When the commit
-itself fails
-(disk full), every function of the group fails with it.
+An fsync costs 1–10 ms and a transaction 0.1, so the writer takes whatever has queued up while the last commit was
+syncing and commits it as one (group commit); each function is undone alone when it raises. When the commit itself
+fails (disk full, PostgreSQL gone), every function of the group fails with it, and the next group starts anew.
+
+Other kernels' events (PostgreSQL) are read by the same thread, either on their own or at the head of its next group,
+so that listeners hear every event once and in the order of revisions.
 """
 
 from __future__ import annotations
@@ -17,74 +16,55 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-import sqlalchemy
-from hypersdk.errors import DataLoss, FailedPrecondition, HyperError, Internal, ResourceExhausted, Unavailable
-from sqlalchemy import Connection, event, insert
-from sqlalchemy.exc import DatabaseError, OperationalError
+import structlog
+from hypersdk.errors import FailedPrecondition, ResourceExhausted
+from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError
 
-from hypersdk_kernel.model.audit import OK, AuditNote
+from hypersdk_kernel.model.audit import AuditNote
 from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.event import Event
-from hypersdk_kernel.store import audit, codec
+from hypersdk_kernel.store import audit
 from hypersdk_kernel.store import events as event_rows
+from hypersdk_kernel.store.backend import Backend
+from hypersdk_kernel.store.errors import is_database, is_operational, translate
 from hypersdk_kernel.store.schema import prepare
+from hypersdk_kernel.store.sqlite import Sqlite
+from hypersdk_kernel.store.statements import Statements
 from hypersdk_kernel.store.tables import REQUESTS_KEPT_S, events, requests
+from hypersdk_kernel.store.transaction import Group, Key, Tx
+
+__all__ = ["Store", "Tx", "translate"]
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
 _GROUP = 512
 """Functions in one commit at most; bounds the time a reader of its own write waits behind others."""
 _EVENTS_KEPT = 200_000
+_PRUNE_EVERY = 1000
 _QUEUE_LIMIT = 20_000
-
-
-class Tx:
-    """One function's view of the transaction it runs in. `now`: wall time of the group."""
-
-    def __init__(self, conn: Connection, now: float, store: Store) -> None:
-        self.conn = conn
-        self.now = now
-        self.emitted: list[Event] = []
-        self.notes: list[AuditNote] = []
-        self._store = store
-
-    def emit(
-        self, type_: str, subject: str, actor: str, payload: dict[str, Any], *, revision: int | None = None
-    ) -> Event:
-        """Append an event to the log, in this transaction. `revision`: one from `new_revision`."""
-        revision = self.new_revision() if revision is None else revision
-        happened = Event(revision, self.now, type_, subject, actor, payload)
-        self.conn.execute(
-            insert(events).values(
-                revision=happened.revision, time=happened.time, type=type_, subject=subject, actor=actor,
-                payload=codec.dumps(payload),
-            )
-        )  # fmt: skip
-        self.emitted.append(happened)
-        return happened
-
-    def audit(
-        self, action: str, subject: str, actor: str, outcome: str = OK, details: dict[str, Any] | None = None
-    ) -> None:
-        """Append to the audit trail, in this transaction."""
-        self.notes.append(AuditNote(actor, action, subject, outcome, details or {}))
-
-    def new_revision(self) -> int:
-        """The next revision. A function that fails leaves a gap, which is harmless: only order matters."""
-        return self._store.take_revision()
+_FOREIGN_PAGE = 1000
+_CURRENT_S = 3.0
+"""For so long after the last look at other kernels' events what is held in memory may answer, seconds."""
 
 
 class _Work:
-    __slots__ = ("call", "emitted", "error", "fn", "future", "notes", "result", "speaks")
+    __slots__ = ("call", "emitted", "epoch", "error", "fn", "future", "keys", "notes", "result", "speaks")
 
-    def __init__(self, fn: Callable[[Tx], Any], future: asyncio.Future[Any]) -> None:
+    def __init__(
+        self, fn: Callable[[Tx], Any], future: asyncio.Future[Any], keys: Iterable[Key], epoch: int | None
+    ) -> None:
         self.fn = fn
         self.future = future
+        self.keys = keys
+        self.epoch = epoch
         self.call = audit.current.get()
         self.notes: list[AuditNote] = []
         self.speaks = False
@@ -94,63 +74,126 @@ class _Work:
         self.emitted: list[Event] = []
 
 
-class Store:
-    """The kernel's database."""
+class _Look:
+    """In the queue: other kernels may have written, up to `revision` if that is known."""
 
-    def __init__(self, engine: sqlalchemy.Engine, clock: Clock, schema_revision: str, last_revision: int) -> None:
+    __slots__ = ("revision",)
+
+    def __init__(self, revision: int) -> None:
+        self.revision = revision
+
+
+class LeaderStore:
+    """The store as only a leader uses it: every write is refused once another leads. What may run on one kernel only
+    (the dispatcher, a scheduler, delivery) is given this one."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.read = store.read
+        self.near = store.near
+        self.read_now = store.read_now
+
+    @property
+    def last_revision(self) -> int:
+        return self._store.last_revision
+
+    async def write(self, fn: Callable[[Tx], T], *, keys: Iterable[Key] = ()) -> T:
+        """As Store.write; raises FailedPrecondition (NOT_LEADER) too."""
+        return await self._store.write(fn, keys=keys, leading=True)
+
+
+class Store:
+    """The kernel's database.
+
+    on_commit   called on the loop with events that became durable, ours and other kernels', in order of revision
+    on_foreign  called on the loop, after on_commit, with those of them that other kernels wrote
+    epoch       as whose leader we write; None while another leads. Without other kernels it is not looked at
+    """
+
+    def __init__(self, backend: Backend, clock: Clock, schema_revision: str, last_revision: int) -> None:
         self.on_commit: list[Callable[[list[Event]], None]] = []
+        self.on_foreign: list[Callable[[list[Event]], None]] = []
         self.on_group: Callable[[int, float], None] | None = None
         """Told of each group commit in the writer thread: how many writes, and seconds."""
         self.schema_revision = schema_revision
         self.last_revision = last_revision
-        """Of the newest event that is durable."""
-        self._engine = engine
+        """Of the newest event that is durable and that listeners have heard."""
+        self.epoch: int | None = None
+        self.backend = backend
+        self.leading = LeaderStore(self)
+        self._engine = backend.engine
         self._clock = clock
+        self._statements = Statements(backend.engine)
+        self._seen = last_revision
         self._taken = last_revision
+        self._pruned = last_revision // _PRUNE_EVERY
+        self._looked = time.monotonic()
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[_Work | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Work | _Look | None] = queue.SimpleQueue()
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="store-read")
         self._near: Connection | None = None
         self._closed = False
+        self._conn: Connection | None = None
         self._writer = threading.Thread(target=self._write_loop, name="store-write", daemon=True)
         self._writer.start()
+        self._stop_listening = backend.listen(lambda revision: self._queue.put(_Look(revision)))
 
     @classmethod
-    async def open(cls, path: Path, clock: Clock) -> Store:
-        """Open or create the SQLite database at `path`, migrate it and check it. Raises DataLoss (STATE_CORRUPT),
-        FailedPrecondition (SCHEMA_TOO_NEW), ResourceExhausted (DISK_FULL)."""
-        engine = _sqlite(path)
+    async def open(cls, where: Path | Backend, clock: Clock) -> Store:
+        """Open or create the database, migrate it and check it; a path is SQLite's. Raises DataLoss (STATE_CORRUPT),
+        FailedPrecondition (SCHEMA_TOO_NEW, STORE_REFUSED), ResourceExhausted (DISK_FULL), Unavailable
+        (STORE_UNAVAILABLE)."""
+        backend = Sqlite(where) if isinstance(where, Path) else where
         try:
-            schema_revision, last = await asyncio.to_thread(_prepare, engine)
-        except DatabaseError as exc:
-            engine.dispose()
-            raise translate(exc) from exc
-        except BaseException:
-            engine.dispose()
+            schema_revision, last = await asyncio.to_thread(_prepare, backend)
+        except Exception as exc:
+            backend.engine.dispose()
+            if is_database(exc):
+                raise translate(exc) from exc
             raise
-        return cls(engine, clock, schema_revision, last)
+        return cls(backend, clock, schema_revision, last)
 
-    async def write(self, fn: Callable[[Tx], T]) -> T:
+    @property
+    def shared(self) -> bool:
+        """May other kernels write too?"""
+        return self.backend.shared
+
+    @property
+    def current(self) -> bool:
+        """Have listeners heard all that was committed a few seconds ago, by whomever?"""
+        return not self.shared or time.monotonic() - self._looked < _CURRENT_S
+
+    async def write(self, fn: Callable[[Tx], T], *, keys: Iterable[Key] = (), leading: bool = False) -> T:
         """Run `fn` in the writer thread; return its result when it is durable. An exception of `fn` undoes `fn`
-        alone.
-        Raises ResourceExhausted (DISK_FULL; STORE_OVERLOADED), FailedPrecondition (STORE_READ_ONLY, STORE_CLOSED)."""
+        alone. `keys`: what it is going to ask `Tx.find` for, fetched for a whole group at once. `leading`: only as
+        long as we lead. Raises ResourceExhausted (DISK_FULL; STORE_OVERLOADED), FailedPrecondition (STORE_READ_ONLY,
+        STORE_CLOSED, NOT_LEADER), Unavailable (STORE_UNAVAILABLE, STORE_BUSY)."""
         if self._closed:
             raise FailedPrecondition("the store is closed; the kernel is stopping", reason="STORE_CLOSED")
         if self._queue.qsize() > _QUEUE_LIMIT:
             raise ResourceExhausted(
                 "too many writes are waiting for the disk; try again", reason="STORE_OVERLOADED", retry_after_s=1.0
             )
-        work = _Work(fn, self._loop.create_future())
+        epoch = None
+        if leading and self.shared:
+            epoch = self.epoch
+            if epoch is None:
+                raise _not_leader()
+        work = _Work(fn, self._loop.create_future(), keys, epoch)
         self._queue.put(work)
-        result: T = await asyncio.shield(work.future)
+        result: T = await work.future  # a waiter that is cancelled cancels this future, which nothing else hangs on
         return result
 
     async def read(self, fn: Callable[[Connection], T]) -> T:
         """Run `fn` on a reader connection in a thread: lists and scans."""
         return await self._loop.run_in_executor(self._readers, self._read, fn)
 
+    async def near(self, fn: Callable[[Connection], T]) -> T:
+        """A point read: on the loop itself where that is a matter of microseconds (SQLite), else as `read`."""
+        return await self.read(fn) if self.shared else self.read_now(fn)
+
     def read_now(self, fn: Callable[[Connection], T]) -> T:
-        """Run `fn` on the loop itself: point reads only."""
+        """Run `fn` in this thread, which a server across a network would hold up; see `near`."""
         if self._near is None:
             self._near = self._engine.connect()
         try:
@@ -159,16 +202,13 @@ class Store:
         except DatabaseError as exc:
             raise translate(exc) from exc
 
-    def take_revision(self) -> int:
-        """Writer thread only."""
-        self._taken += 1
-        return self._taken
-
     async def close(self) -> None:
         """Commit what is queued, then stop. Idempotent."""
         if self._closed:
             return
         self._closed = True
+        if self._stop_listening is not None:
+            await asyncio.to_thread(self._stop_listening)
         self._queue.put(None)
         await asyncio.to_thread(self._writer.join)
         self._readers.shutdown(wait=True)
@@ -184,71 +224,138 @@ class Store:
             raise translate(exc) from exc
 
     def _write_loop(self) -> None:
-        conn = self._engine.connect().execution_options(hypersdk_writer=True)
         running = True
         while running:
             group: list[_Work] = []
+            looks = False
             item = self._queue.get()
             while item is not None:
-                group.append(item)
+                if isinstance(item, _Look):
+                    looks = looks or item.revision == 0 or item.revision > self._seen
+                else:
+                    group.append(item)
                 if len(group) >= _GROUP or self._queue.empty():
                     break
                 item = self._queue.get()
             running = item is not None
             if group:
-                self._commit(conn, group)
-        conn.close()
+                self._commit(group)
+            elif looks:
+                self._look()
+        self._disconnect()
 
-    def _commit(self, conn: Connection, group: list[_Work]) -> None:
+    def _commit(self, group: list[_Work]) -> None:
         began = time.perf_counter()
+        foreign: list[Event] = []
         try:
+            conn = self._connect()
             with conn.begin():
+                at = self.backend.begin(conn)
+                started = self._taken if at is None else at[0]
+                if started > self._seen and self.shared:
+                    foreign = _foreign(conn, self._seen, started)
+                tx = Group(conn, self._statements, started, None if at is None else at[1])
+                if self.shared:
+                    tx.prefetch(key for work in group for key in work.keys)
                 for work in group:
-                    self._run(conn, work)
+                    self._run(tx, work)
                 notes = [note for work in group for note in work.notes]
                 if notes:
-                    audit.append(conn, self._clock.now(), notes)
-                self._prune(conn, group)
+                    audit.append(tx, self._clock.now(), notes)
+                tx.flush()
+                self._prune(tx)
+                if tx.revision > started:
+                    self.backend.end(conn, tx.revision)
+                tx.cursor.close()
+            self._seen = self._taken = tx.revision
+            self._looked = time.monotonic()
         except Exception as exc:  # noqa: BLE001 - whatever it was, nothing of the group is durable, and each waiter must hear of it
             failure = translate(exc)
+            foreign = []
             for work in group:
                 work.error = work.error or failure
                 work.emitted = []
                 if work.call is not None and work.speaks:
                     work.call.written = False
+            self._after_failure()
         if self.on_group is not None:
             self.on_group(len(group), time.perf_counter() - began)
-        self._loop.call_soon_threadsafe(self._settle, group)
+        self._loop.call_soon_threadsafe(self._settle, group, foreign)
 
-    def _run(self, conn: Connection, work: _Work) -> None:
-        tx = Tx(conn, self._clock.now(), self)
+    def _run(self, group: Group, work: _Work) -> None:
+        tx = Tx(group, self._clock.now())
         try:
-            with conn.begin_nested():
-                work.result = work.fn(tx)
+            if work.epoch is not None and work.epoch != group.epoch:
+                raise _not_leader()
+            work.result = work.fn(tx)
+            tx.keep()
             work.emitted, work.notes = tx.emitted, tx.notes
             if work.call is not None and not work.call.written and not work.call.over:
                 work.call.written = work.speaks = True
                 work.notes.append(work.call.note([(e.type, e.subject) for e in tx.emitted]))
-        except OperationalError:
-            raise  # the disk, not the function: fails the group
-        except Exception as exc:  # noqa: BLE001 - handed to the one who waits for it
-            work.error = translate(exc) if isinstance(exc, DatabaseError) else exc
+        except Exception as exc:
+            if is_operational(exc) or (is_database(exc) and not tx.isolated):
+                raise  # the disk or the connection, not the function: fails the group
+            tx.undo()
+            work.error = translate(exc) if is_database(exc) else exc
 
-    def _prune(self, conn: Connection, group: list[_Work]) -> None:
-        """Once in a thousand events, drop those beyond what is kept, and request ids past their day."""
-        revisions = [e.revision for work in group for e in work.emitted]
-        if revisions and revisions[0] // 1000 != revisions[-1] // 1000:
-            conn.execute(events.delete().where(events.c.revision <= revisions[-1] - _EVENTS_KEPT))
-            conn.execute(requests.delete().where(requests.c.create_time < self._clock.now() - REQUESTS_KEPT_S))
+    def _prune(self, group: Group) -> None:
+        """Once in a thousand events, drop those beyond what is kept, and request ids past their day. The leader does
+        it for all."""
+        if group.revision // _PRUNE_EVERY == self._pruned or (self.shared and group.epoch != self.epoch):
+            return
+        self._pruned = group.revision // _PRUNE_EVERY
+        group.conn.execute(events.delete().where(events.c.revision <= group.revision - _EVENTS_KEPT))
+        group.conn.execute(requests.delete().where(requests.c.create_time < self._clock.now() - REQUESTS_KEPT_S))
 
-    def _settle(self, group: list[_Work]) -> None:
+    def _look(self) -> None:
+        """Hear what other kernels wrote."""
+        try:
+            conn = self._connect()
+            more = True
+            while more:
+                with conn.begin():
+                    found = event_rows.page(conn, self._seen, _FOREIGN_PAGE)
+                if found:
+                    self._seen = self._taken = found[-1].revision
+                    self._loop.call_soon_threadsafe(self._settle, [], found)
+                more = len(found) == _FOREIGN_PAGE
+            self._looked = time.monotonic()
+        except Exception as exc:  # noqa: BLE001 - the next look, a second later, does it again
+            log.warning("store_look_failed", error=str(translate(exc)))
+            self._after_failure()
+
+    def _connect(self) -> Connection:
+        if self._conn is None:
+            self._conn = self.backend.open_writer()
+        return self._conn
+
+    def _after_failure(self) -> None:
+        """A connection to a server may be broken, and says so only when it is used."""
+        if self.shared:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        conn, self._conn = self._conn, None
+        if conn is not None:
+            try:
+                if self.shared:
+                    conn.invalidate()
+                conn.close()
+            except Exception as exc:  # noqa: BLE001 - it is broken, which is why we let go of it
+                log.info("store_disconnect_failed", error=str(exc))
+
+    def _settle(self, group: list[_Work], foreign: list[Event]) -> None:
         """On the loop: tell of the events, then wake the waiters, so that who has its answer has also had its
         event."""
-        happened = [e for work in group for e in work.emitted]
+        happened = foreign + [e for work in group for e in work.emitted]
         if happened:
             self.last_revision = max(self.last_revision, happened[-1].revision)
             for listener in self.on_commit:
                 listener(happened)
+        if foreign:
+            for listener in self.on_foreign:
+                listener(foreign)
         for work in group:
             if work.future.cancelled():
                 continue
@@ -258,72 +365,23 @@ class Store:
                 work.future.set_result(work.result)
 
 
-def translate(exc: BaseException) -> HyperError:
-    """A database error as one of ours."""
-    if isinstance(exc, HyperError):
-        return exc
-    text = _said(exc)
-    if "disk is full" in text or "disk I/O error" in text:
-        return ResourceExhausted(
-            f"the kernel's database cannot be written ({text}); free space on its file system",
-            reason="DISK_FULL",
-            retry_after_s=5.0,
-        )
-    if "readonly database" in text:
-        return FailedPrecondition(
-            f"the kernel's database is read-only ({text}); check its permissions", reason="STORE_READ_ONLY"
-        )
-    if "malformed" in text or "not a database" in text:
-        return DataLoss(f"the kernel's database is damaged ({text}); restore it from a backup", reason="STATE_CORRUPT")
-    if "locked" in text or "busy" in text:
-        return Unavailable("the kernel's database is held by another process", reason="STORE_BUSY")
-    return Internal(f"store: {type(exc).__name__}: {text}", reason="STORE_FAILED")
+def _foreign(conn: Connection, after: int, until: int) -> list[Event]:
+    found: list[Event] = []
+    while after < until:
+        page = event_rows.page(conn, after, _FOREIGN_PAGE)
+        found += page
+        if len(page) < _FOREIGN_PAGE:
+            break
+        after = page[-1].revision
+    return found
 
 
-def _said(exc: BaseException) -> str:
-    """The database's words. SQLite rolls a whole transaction back when the disk is full, so the rollback of our
-    savepoint
-    fails too, and its error hides the first one, which is what counts."""
-    first: BaseException = exc
-    while first.__context__ is not None:
-        first = first.__context__
-    return str(getattr(first, "orig", first))
+def _not_leader() -> FailedPrecondition:
+    return FailedPrecondition("another kernel leads now; this one must not do that", reason="NOT_LEADER")
 
 
-def _sqlite(path: Path) -> sqlalchemy.Engine:
-    engine = sqlalchemy.create_engine(
-        f"sqlite:///{path}", connect_args={"check_same_thread": False, "timeout": 10.0}, pool_size=8, max_overflow=8
-    )
-
-    @event.listens_for(engine, "connect")
-    def configure(raw: Any, _record: Any) -> None:
-        raw.isolation_level = None  # SQLAlchemy's documented way to have real BEGIN and SAVEPOINT with pysqlite
-        cursor = raw.cursor()
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            "temp_store=MEMORY",
-            "mmap_size=268435456",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def begin(conn: Connection) -> None:
-        conn.exec_driver_sql("BEGIN IMMEDIATE" if conn.get_execution_options().get("hypersdk_writer") else "BEGIN")
-
-    return engine
-
-
-def _prepare(engine: sqlalchemy.Engine) -> tuple[str, int]:
-    schema_revision = prepare(engine)
-    with engine.connect() as conn, conn.begin():
-        problems = conn.exec_driver_sql("PRAGMA quick_check(5)").scalars().all()
-        if problems != ["ok"]:
-            raise DataLoss(
-                f"the kernel's database fails its integrity check: {'; '.join(map(str, problems))[:500]}; "
-                "restore it from a backup",
-                reason="STATE_CORRUPT",
-            )
+def _prepare(backend: Backend) -> tuple[str, int]:
+    schema_revision = prepare(backend)
+    with backend.engine.connect() as conn, conn.begin():
+        backend.check(conn)
         return schema_revision, event_rows.bounds(conn)[1]

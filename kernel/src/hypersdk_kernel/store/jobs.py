@@ -11,16 +11,26 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or
 from hypersdk_kernel.model.job import TERMINAL, Attempt, Job, JobState
 from hypersdk_kernel.store import codec, pins
 from hypersdk_kernel.store.tables import attempts, job_connections, jobs
+from hypersdk_kernel.store.transaction import Key, Tx
 
 
-def add(conn: Connection, job: Job, connection_ids: Iterable[str]) -> None:
-    """Raises sqlalchemy IntegrityError when the id is taken."""
-    conn.execute(insert(jobs).values(**_row(job)))
+def add(tx: Tx, job: Job, connection_ids: Iterable[str]) -> None:
+    """The id must be free (`taken`)."""
+    tx.insert(jobs, {**_row(job), "labels": codec.dumps(dict(job.labels))})
     if job.pins:
-        pins.follow(conn, job)
-    rows = [{"job_id": job.id, "connection_id": c} for c in sorted(set(connection_ids))]
-    if rows:
-        conn.execute(insert(job_connections), rows)
+        pins.follow(tx.conn, job)
+    for connection_id in set(connection_ids):
+        tx.insert(job_connections, {"job_id": job.id, "connection_id": connection_id})
+
+
+def taken(tx: Tx, job_id: str) -> bool:
+    """Is there a job with that id, as this transaction sees it?"""
+    return tx.find(jobs, job_id) is not None
+
+
+def keys(job_id: str) -> tuple[Key, ...]:
+    """What `taken` is going to look up, for Store.write."""
+    return ((jobs, job_id),)
 
 
 def save(conn: Connection, job: Job) -> None:
@@ -153,5 +163,5 @@ def _row(job: Job) -> dict[str, object]:
         "owner": job.owner, "create_time": job.create_time, "update_time": job.update_time,
         "next_attempt_time": job.next_attempt_time, "revision": job.revision, "labels": dict(job.labels),
         "schedule": f"schedules/{job.schedule}" if job.schedule else None,
-        "job_group": job.group, "body": codec.dumps(codec.job_to_json(job)),
+        "job_group": job.group, "body": codec.job_text(job),
     }  # fmt: skip

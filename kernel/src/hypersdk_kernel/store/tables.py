@@ -198,3 +198,24 @@ documents = Table(
     Column("body", Text, nullable=False),
     Index("documents_by_create_time", "kind", "create_time", "id"),
 )  # fmt: skip
+
+cluster = Table(
+    "cluster", metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("last_revision", BigInteger, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+)  # fmt: skip
+"""One row. On PostgreSQL every writing transaction locks it first, so that revisions are committed in their order; a
+new leader raises `epoch`, after which the former one's writes are refused. SQLite has one writer and needs neither."""
+
+kernels = Table(
+    "kernels", metadata,
+    Column("uid", String(36), primary_key=True),
+    Column("host", String(255), nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("backend", Integer, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    Column("start_time", Float, nullable=False),
+    Column("beat_time", Float, nullable=False),
+)  # fmt: skip
+"""Kernels on one PostgreSQL, each with its heartbeat by the database's clock. `epoch`: the leader's; 0 for others."""

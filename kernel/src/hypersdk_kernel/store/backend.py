@@ -1,0 +1,44 @@
+"""What the store needs of a database beyond SQL that both speak. Implemented by `sqlite` and `postgresql`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import sqlalchemy
+from sqlalchemy import Connection
+
+
+class Backend(Protocol):
+    """name: `sqlite` or `postgresql`. shared: may other kernels write to it?"""
+
+    name: Literal["sqlite", "postgresql"]
+    shared: bool
+    engine: sqlalchemy.Engine
+
+    def migrating(self) -> contextlib.AbstractContextManager[None]:
+        """Held while the schema is looked at and changed: one kernel at a time."""
+        ...
+
+    def check(self, conn: Connection) -> None:
+        """Raises DataLoss (STATE_CORRUPT), FailedPrecondition (STORE_REFUSED) for what we must not work on."""
+        ...
+
+    def open_writer(self) -> Connection:
+        """A connection of the writer thread's own."""
+        ...
+
+    def begin(self, conn: Connection) -> tuple[int, int] | None:
+        """First thing in every writing transaction: the newest committed revision and the leader's epoch, which no
+        other kernel can move until the transaction ends; None where there are no others."""
+        ...
+
+    def end(self, conn: Connection, revision: int) -> None:
+        """Last thing in a transaction that took revisions up to `revision`."""
+        ...
+
+    def listen(self, poke: Callable[[int], None]) -> Callable[[], None] | None:
+        """Call `poke`, from any thread, when others may have written: with the revision if it is known, else with 0,
+        and that at least once a second. Returns what stops it."""
+        ...

@@ -1,0 +1,159 @@
+"""PostgreSQL, shared by any number of kernels.
+
+Every writing transaction first locks the one row of `cluster`. So transactions of all kernels follow one another, a
+revision taken later is committed later, and what a reader sees of the log never has a hole that is filled afterwards:
+Watch relies on that. The same row holds the leader's epoch, so a leader that was replaced is found out inside the
+transaction. A kernel that is stopped in the middle of one loses its session after IDLE_S, and with it the lock.
+
+The password never stands in the URL, whose place is a command line or a file: it comes from `database_password_file`,
+PGPASSFILE or `~/.pgpass`.
+
+Not here: who leads (leader).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import sqlalchemy
+import structlog
+from hypersdk.errors import FailedPrecondition, FieldViolation, InvalidArgument
+from sqlalchemy import URL, Connection, func, select, update
+from sqlalchemy.exc import ArgumentError
+
+from hypersdk_kernel.store.tables import cluster
+
+log = structlog.get_logger(__name__)
+
+IDLE_S = 5
+"""A session that does nothing for so long inside a transaction is ended by the server, seconds."""
+POLL_S = 1.0
+"""How often other kernels' events are looked for when no notification comes, seconds."""
+CHANNEL = "hypersdk_events"
+MIGRATION_KEY = 0x68797065_00000001
+LEADER_KEY = 0x68797065_00000002
+"""Advisory locks: `hype` and a number of ours."""
+
+_CONNECT_ARGS: dict[str, Any] = {
+    "connect_timeout": 5, "keepalives": 1, "keepalives_idle": 2, "keepalives_interval": 1, "keepalives_count": 3,
+    "tcp_user_timeout": 5000, "application_name": "hypersdkd",
+}  # fmt: skip
+_SESSION = {
+    "idle_in_transaction_session_timeout": f"{IDLE_S}s", "statement_timeout": "60s", "lock_timeout": "15s",
+    "tcp_keepalives_idle": "2", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "3", "synchronous_commit": "on",
+}  # fmt: skip
+
+
+def parse_url(text: str) -> URL:
+    """Raises InvalidArgument (CONFIG_INVALID) for what is no PostgreSQL URL, and for one with a password in it."""
+    try:
+        url = sqlalchemy.make_url(text)
+    except (ArgumentError, ValueError):
+        raise _invalid("must be empty, or postgresql://user@host:port/name") from None
+    if url.drivername not in {"postgresql", "postgres"}:
+        raise _invalid("must begin with postgresql://, or be empty for SQLite in the state directory")
+    if url.password is not None or "password" in url.query:
+        raise _invalid("must not hold a password; name a file with it in database_password_file, or use PGPASSFILE")
+    if not url.database:
+        raise _invalid("must name the database: postgresql://user@host:port/name")
+    return url.set(drivername="postgresql+psycopg")
+
+
+class Postgresql:
+    """See store.backend."""
+
+    name: Literal["sqlite", "postgresql"] = "postgresql"
+    shared = True
+
+    def __init__(self, url: str, password: str | None = None) -> None:
+        parsed = parse_url(url)
+        try:
+            import psycopg
+        except ImportError as exc:
+            raise FailedPrecondition(
+                "PostgreSQL needs psycopg, which is not installed; install hypersdk-kernel[postgresql]",
+                reason="STORE_DRIVER_MISSING",
+            ) from exc
+        self._psycopg = psycopg
+        options = " ".join(f"-c {key}={value}" for key, value in _SESSION.items())
+        theirs = parsed.query.get("options")
+        self._arguments = {**_CONNECT_ARGS, "options": f"{options} {theirs}" if theirs else options}
+        if password is not None:
+            self._arguments["password"] = password
+        self._url = parsed.difference_update_query(["options"])
+        self.engine = sqlalchemy.create_engine(
+            self._url, connect_args=self._arguments, pool_size=8, max_overflow=8, pool_pre_ping=True,
+            isolation_level="REPEATABLE READ",
+        )  # fmt: skip
+
+    @contextlib.contextmanager
+    def migrating(self) -> Iterator[None]:
+        with self.connect() as conn:
+            conn.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_KEY,))
+            yield
+
+    def check(self, conn: Connection) -> None:
+        encoding = conn.exec_driver_sql("SHOW server_encoding").scalar_one()
+        if encoding != "UTF8":
+            raise FailedPrecondition(
+                f"the PostgreSQL database has the encoding {encoding}; create one with ENCODING 'UTF8'",
+                reason="STORE_REFUSED",
+            )
+
+    def open_writer(self) -> Connection:
+        return self.engine.connect().execution_options(isolation_level="READ COMMITTED")
+
+    def begin(self, conn: Connection) -> tuple[int, int] | None:
+        row = conn.execute(_LOCK).one()
+        return row.last_revision, row.epoch
+
+    def end(self, conn: Connection, revision: int) -> None:
+        conn.execute(_ADVANCE, {"revision": revision})
+        conn.execute(_NOTIFY, {"payload": str(revision)})
+
+    def listen(self, poke: Callable[[int], None]) -> Callable[[], None] | None:
+        stopped = threading.Event()
+        thread = threading.Thread(target=self._listen, args=(poke, stopped), name="store-listen", daemon=True)
+        thread.start()
+
+        def stop() -> None:
+            stopped.set()
+            thread.join()
+
+        return stop
+
+    def connect(self) -> Any:
+        """A psycopg connection of the caller's own, in autocommit, outside the pool."""
+        dsn = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
+        return self._psycopg.connect(dsn, autocommit=True, **self._arguments)
+
+    def _listen(self, poke: Callable[[int], None], stopped: threading.Event) -> None:
+        while not stopped.is_set():
+            try:
+                with self.connect() as conn:
+                    conn.execute(f"LISTEN {CHANNEL}")
+                    while not stopped.is_set():
+                        poke(0)
+                        for told in conn.notifies(timeout=POLL_S):
+                            poke(int(told.payload) if told.payload.isdecimal() else 0)
+                            if stopped.is_set():
+                                break
+            except self._psycopg.Error as exc:
+                log.warning("store_listen_failed", error=str(exc).strip())
+                stopped.wait(POLL_S)
+
+
+_LOCK = select(cluster.c.last_revision, cluster.c.epoch).where(cluster.c.id == 1).with_for_update()
+_ADVANCE = update(cluster).where(cluster.c.id == 1).values(last_revision=sqlalchemy.bindparam("revision"))
+_NOTIFY = select(func.pg_notify(CHANNEL, sqlalchemy.bindparam("payload")))
+
+
+def _invalid(rule: str) -> InvalidArgument:
+    return InvalidArgument(
+        f"wrong configuration: database: {rule}",
+        reason="CONFIG_INVALID",
+        violations=(FieldViolation("database", rule),),
+    )

@@ -1,0 +1,74 @@
+"""SQLite in the state directory: WAL, synchronous=FULL, an integrity check at every start.
+
+A write that returned survives a power cut. There is one kernel (the state directory's lock sees to that) and one
+writer, so revisions are counted in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import sqlalchemy
+from hypersdk.errors import DataLoss
+from sqlalchemy import Connection, event
+
+_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "mmap_size=268435456")
+
+
+class Sqlite:
+    """See store.backend."""
+
+    name: Literal["sqlite", "postgresql"] = "sqlite"
+    shared = False
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.engine = _engine(path)
+
+    @contextlib.contextmanager
+    def migrating(self) -> Iterator[None]:
+        yield
+
+    def check(self, conn: Connection) -> None:
+        problems = conn.exec_driver_sql("PRAGMA quick_check(5)").scalars().all()
+        if problems != ["ok"]:
+            raise DataLoss(
+                f"the kernel's database fails its integrity check: {'; '.join(map(str, problems))[:500]}; "
+                "restore it from a backup",
+                reason="STATE_CORRUPT",
+            )
+
+    def open_writer(self) -> Connection:
+        return self.engine.connect().execution_options(hypersdk_writer=True)
+
+    def begin(self, conn: Connection) -> tuple[int, int] | None:  # noqa: ARG002 - see Backend
+        return None
+
+    def end(self, conn: Connection, revision: int) -> None:
+        """The next start reads the newest revision from the log."""
+
+    def listen(self, poke: Callable[[int], None]) -> Callable[[], None] | None:  # noqa: ARG002 - see Backend
+        return None
+
+
+def _engine(path: Path) -> sqlalchemy.Engine:
+    engine = sqlalchemy.create_engine(
+        f"sqlite:///{path}", connect_args={"check_same_thread": False, "timeout": 10.0}, pool_size=8, max_overflow=8
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(raw: Any, _record: Any) -> None:
+        raw.isolation_level = None  # SQLAlchemy's documented way to have real BEGIN and SAVEPOINT with pysqlite
+        cursor = raw.cursor()
+        for pragma in _PRAGMAS:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(conn: Connection) -> None:
+        conn.exec_driver_sql("BEGIN IMMEDIATE" if conn.get_execution_options().get("hypersdk_writer") else "BEGIN")
+
+    return engine
