@@ -12,6 +12,8 @@ CONTENT = b"boot" + bytes(300_000) + b"end of the disk!"
 
 
 class TestDirectoryProviderContract(ProviderContract):
+    concurrency = "parallel"
+
     @pytest.fixture
     def provider(self, tmp_path):
         root = tmp_path / "platform"

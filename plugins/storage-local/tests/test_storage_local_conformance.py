@@ -9,6 +9,8 @@ from hypersdk_storage_local import LocalStorage
 
 
 class TestLocalStorageContract(StorageContract):
+    concurrency = "parallel"
+
     @pytest.fixture
     def storage(self, tmp_path):
         storage = LocalStorage()

@@ -12,6 +12,9 @@
     service_contract    ServiceContract    what every `hypersdk.service` with a process must keep
     manifest_contract   ManifestContract   does the manifest say the truth
     storage             MemoryStorage: a storage that forgets, with faults on demand
+    provider            MemoryProvider: a platform in memory, with changed blocks
+    faults              SyscallFaults: the n-th call of the operating system fails
+    conformance         the engine of `hyperctl plugin test`; call: one call of a plugin, for a debugger
     blocks              PatternSource, FaultySource, MemorySink
     task_context        LocalTaskContext: a runner's context in this process, with cancel, pause and kill
 
@@ -41,6 +44,7 @@ _HOMES = {
     "LocalServiceContext": "service_contract",
     "LocalTaskContext": "task_context",
     "ManifestContract": "manifest_contract",
+    "MemoryProvider": "provider",
     "MemorySink": "blocks",
     "MemoryStorage": "storage",
     "NotifierContract": "notifier_contract",
@@ -53,6 +57,7 @@ _HOMES = {
     "SecretSourceContract": "secrets_contract",
     "ServiceContract": "service_contract",
     "StorageContract": "storage_contract",
+    "SyscallFaults": "faults",
     "TaskContract": "task_contract",
 }
 

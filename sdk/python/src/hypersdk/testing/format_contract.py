@@ -6,6 +6,7 @@ plugin's own tests.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from hypersdk.errors import HyperError, InvalidArgument, OutOfRange, Unsupported
 from hypersdk.plugin import ImageFormat
 from hypersdk.plugin.image_format import PROBE_BYTES
 from hypersdk.testing.blocks import FaultySource, PatternSource
+from hypersdk.testing.faults import SyscallFaults, spread
 
 MIB = 1 << 20
 _LAYOUTS: dict[str, tuple[int, list[tuple[int, int]]]] = {
@@ -234,6 +236,39 @@ class ImageFormatContract:
         sink.abort()
         partial.discard(keep=False)
         assert os.listdir(tmp_path) == []
+
+    def test_a_fault_at_any_call_of_a_write_publishes_nothing(
+        self, image_format: ImageFormat, tmp_path: Path, options: dict[str, str]
+    ) -> None:
+        """A full disk at each call in turn. Mend: let the OSError pass (or raise one of the tree), never swallow it;
+        `finish` returns when everything is on stable storage."""
+        source = PatternSource(MIB, [(0, 50_000), (MIB // 2, 200_000)])
+
+        def write(path: Path) -> None:
+            partial = PartialTarget(path)
+            try:
+                file, _ = partial.begin({}, resume=False)
+                copy(source, image_format.create(file, source.size, options), options=CopyOptions(threads=1))
+                partial.publish()
+            except BaseException:
+                partial.discard(keep=False)
+                raise
+
+        with SyscallFaults(0) as counted:
+            write(tmp_path / "image")
+        for path in tmp_path.iterdir():
+            path.unlink()
+        for number in spread(counted.calls, 12):
+            published = True
+            try:
+                with SyscallFaults(number, errno.ENOSPC):
+                    write(tmp_path / "image")
+            except (HyperError, OSError):
+                published = (tmp_path / "image").exists()
+            if published:  # the fault hit what does not matter, such as the directory's sync after the rename
+                assert self.read(image_format, tmp_path / "image", source.size) == source.content()
+            for path in tmp_path.iterdir():
+                path.unlink()
 
     def test_a_truncated_image_is_never_read_as_something_else(
         self, image_format: ImageFormat, tmp_path: Path, options: dict[str, str]

@@ -1,6 +1,6 @@
 """ProviderContract: what every implementation of `hypersdk.plugin.Provider` must keep.
 
-Not here: a platform's own rules, and what a capability adds (changes, import).
+Not here: a platform's own rules, and what the capabilities add: changes (extent_law), import.
 """
 
 from __future__ import annotations
@@ -8,14 +8,17 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from hypersdk.data.extent import ExtentKind
-from hypersdk.errors import InvalidArgument, NotFound
+from hypersdk.errors import Cancelled, HyperError, InvalidArgument, NotFound
 from hypersdk.plugin import Machine, Provider
+from hypersdk.testing.faults import Injector, SyscallFaults, spread
 from hypersdk.testing.task_context import LocalTaskContext
 
 _ID = re.compile(r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$")
@@ -26,7 +29,19 @@ class ProviderContract:
 
     provider     a configured Provider whose platform has at least three machines, one of them with a disk
     exportable   (machine id, disk id, content as bytes) of a small disk
+
+    and where the defaults are not right:
+
+    concurrency  class attribute, as in the manifest: `parallel` has it used by several threads at once
+    faults       a function of a number that makes a context manager in which that call of the platform fails
+                 (hypersdk.testing.faults); files of this process by default
     """
+
+    concurrency: ClassVar[str] = "serial"
+
+    @pytest.fixture
+    def faults(self) -> Injector:
+        return SyscallFaults
 
     @pytest.fixture
     def provider(self) -> Provider:
@@ -136,6 +151,77 @@ class ProviderContract:
                     assert not any(buffer)
                 at = extent.end
             assert at == len(content)
+
+    def test_closing_a_source_releases_what_it_acquired(
+        self, provider: Provider, exportable: tuple[str, str, bytes], context: LocalTaskContext
+    ) -> None:
+        """A snapshot that is left behind grows until the datastore is full. Mend: release in the source's `close`, and
+        in `open_source` when it fails after it acquired."""
+        with provider.open_source(exportable[0], exportable[1], context) as source:
+            source.readinto(0, memoryview(bytearray(1)))
+        assert context.unreleased() == set()
+
+    def test_a_cancelled_attempt_leaves_nothing_behind(
+        self, provider: Provider, exportable: tuple[str, str, bytes], context: LocalTaskContext
+    ) -> None:
+        """Mend: call `context.check()` in loops that wait for the platform; release on the way out."""
+        context.cancel()
+        try:
+            provider.open_source(exportable[0], exportable[1], context).close()
+        except Cancelled:
+            pass  # a provider that opens at once need not look
+        assert context.unreleased() == set()
+
+    def test_threads_may_use_it_at_once(
+        self, provider: Provider, exportable: tuple[str, str, bytes], context: LocalTaskContext
+    ) -> None:
+        """`parallel` is what the manifest says. Mend: a session for each thread, or a lock; or declare `serial`."""
+        if self.concurrency != "parallel":
+            pytest.skip("the test class says that it is not used in parallel (`concurrency`)")
+        machine_id, disk_id, content = exportable
+        wanted = [machine.id for machine in self.all_machines(provider, 2)]
+
+        def use(_number: int) -> bool:
+            with provider.open_source(machine_id, disk_id, context) as source:
+                buffer = bytearray(source.size)
+                source.readinto(0, memoryview(buffer))
+            ids = [machine.id for machine in self.all_machines(provider, 2)]
+            return bytes(buffer) == content and ids == wanted and provider.machine(machine_id).id == machine_id
+
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(use, range(24)))
+
+    def test_a_fault_at_any_call_is_typed_and_passes(
+        self, provider: Provider, exportable: tuple[str, str, bytes], context: LocalTaskContext, faults: Injector
+    ) -> None:
+        """Each call of the platform fails in turn. Mend: errors of the tree, or the OSError itself; never fewer
+        machines, never other bytes, and nothing left behind. The next try works."""
+        machine_id, disk_id, _ = exportable
+
+        def read() -> bytes:
+            with provider.open_source(machine_id, disk_id, context) as source:
+                buffer = bytearray(source.size)
+                source.readinto(0, memoryview(buffer))
+                return bytes(buffer)
+
+        reads: dict[str, Callable[[], Any]] = {
+            "machines": lambda: [machine.id for machine in self.all_machines(provider, 1000)],
+            "machine": lambda: provider.machine(machine_id).id,
+            "open_source": read,
+        }
+        for name, act in reads.items():
+            wanted = act()
+            with faults(0) as counted:
+                act()
+            for number in spread(counted.calls):
+                try:
+                    with faults(number):
+                        found = act()
+                except (HyperError, OSError):
+                    found = wanted
+                assert found == wanted, f"{name} answered something else when call {number} failed"
+                assert context.unreleased() == set(), f"{name} left something behind when call {number} failed"
+            assert act() == wanted
 
     def test_cleanup_of_something_gone_succeeds(self, provider: Provider) -> None:
         """The runner may have died after releasing. Mend: treat the platform's not-found answer as

@@ -5,10 +5,16 @@ Not here: a particular storage's errors, its speed, its capabilities beyond the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ClassVar
+
 import pytest
 
-from hypersdk.errors import AlreadyExists, InvalidArgument, NotFound, OutOfRange
+from hypersdk.errors import AlreadyExists, HyperError, InvalidArgument, NotFound, OutOfRange
 from hypersdk.plugin import ObjectInfo, Storage
+from hypersdk.testing.faults import Injector, SyscallFaults, spread
 
 HOSTILE_KEYS = (
     "",
@@ -31,7 +37,19 @@ class StorageContract:
     """Subclass it and give one fixture:
 
     storage      a configured, empty Storage, fresh for each test
+
+    and where the defaults are not right:
+
+    concurrency  class attribute, as in the manifest: `parallel` has it used by several threads at once
+    faults       a function of a number that makes a context manager in which that call of the platform fails
+                 (hypersdk.testing.faults); files of this process by default
     """
+
+    concurrency: ClassVar[str] = "serial"
+
+    @pytest.fixture
+    def faults(self) -> Injector:
+        return SyscallFaults
 
     @pytest.fixture
     def storage(self) -> Storage:
@@ -253,3 +271,82 @@ class StorageContract:
         """Mend: make `close` idempotent."""
         storage.close()
         storage.close()
+
+    def test_threads_may_use_it_at_once(self, storage: Storage) -> None:
+        """`parallel` is what the manifest says. Mend: no state in the instance that calls share without a lock; or
+        declare `serial`."""
+        if self.concurrency != "parallel":
+            pytest.skip("the test class says that it is not used in parallel (`concurrency`)")
+
+        def use(number: int) -> bool:
+            data = bytes([number]) * (1000 + number)
+            self.put(storage, f"thread/{number:03}", data)
+            found = storage.read_range(f"thread/{number:03}", 0, len(data))
+            storage.list("thread/", 3, "")
+            return found == data and storage.stat(f"thread/{number:03}").size_bytes == len(data)
+
+        with ThreadPoolExecutor(8) as pool:
+            assert all(pool.map(use, range(40)))
+        assert len(self.keys(storage, "thread/", 7)) == 40
+
+    def test_a_fault_at_any_call_of_a_write_leaves_an_object_whole_or_absent(
+        self, storage: Storage, faults: Injector
+    ) -> None:
+        """Each call of the platform fails in turn. Mend: turn what it raises into errors of the tree (`from_exception`
+        for an OSError); give the object its name with the last step only; let the next attempt succeed."""
+        content = b"first half " + b"second half"
+
+        def put(key: str) -> None:
+            writer = storage.open_writer(key)
+            try:
+                writer.write(content[:11])
+                writer.write(content[11:])
+                writer.commit()
+            except BaseException:
+                writer.abort()
+                raise
+
+        with faults(0) as counted:
+            put("faults/0")
+        if not counted.calls:
+            pytest.skip("no call of the platform was seen: give a `faults` fixture of its own")
+        for number in spread(counted.calls):
+            key = f"faults/{number}"
+            with faults(number):
+                self.only_typed(partial(put, key), f"call {number} of a write")
+            try:
+                size = storage.stat(key).size_bytes
+            except NotFound:
+                pass
+            else:
+                assert storage.read_range(key, 0, size) == content, f"half an object after a fault at call {number}"
+            put(key)
+            assert storage.read_range(key, 0, len(content)) == content
+
+    def test_a_fault_at_any_call_of_a_read_is_typed(self, storage: Storage, faults: Injector) -> None:
+        """Mend: as for writes; a page of a list that could not be read whole is an error, never a shorter page."""
+        for key in ("a", "b/c"):
+            self.put(storage, key, b"content")
+        reads: dict[str, Callable[[], object]] = {
+            "read_range": lambda: storage.read_range("b/c", 0, 7),
+            "stat": lambda: storage.stat("b/c"),
+            "list": lambda: [info.key for info in storage.list("", 10, "").items],
+        }
+        for name, read in reads.items():
+            wanted = read()
+            with faults(0) as counted:
+                read()
+            for number in spread(counted.calls):
+                with faults(number):
+                    found = self.only_typed(read, f"call {number} of {name}")
+                assert found in (None, wanted), f"{name} answered {found!r} when call {number} failed"
+            assert read() == wanted
+
+    def only_typed(self, act: Callable[[], object], what: str) -> object:
+        """What `act` returns, None when it raised an error of the tree; anything else fails the test."""
+        try:
+            return act()
+        except HyperError:
+            return None
+        except Exception as exc:
+            raise AssertionError(f"{what} failed with {type(exc).__name__}, which is no error of the tree") from exc

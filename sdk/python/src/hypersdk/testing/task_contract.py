@@ -16,11 +16,10 @@ import pytest
 
 from hypersdk.errors import Cancelled
 from hypersdk.plugin import Task
+from hypersdk.testing.faults import spread
 from hypersdk.testing.task_context import Killed, LocalTaskContext
 
 NewContext = Callable[[], LocalTaskContext]
-_MOST = 40
-"""Deaths that are tried; spread evenly when the task has more checks than this."""
 _MAX_RESULT = 1 << 20
 
 
@@ -66,7 +65,7 @@ class TaskContract:
     def test_a_cancelled_attempt_ends_at_once_and_releases(self, task: Task, new_context: NewContext) -> None:
         """Cancelled at every check in turn. Mend: let Cancelled pass through; release in `except`/`finally`, and do
         not go on working after it was raised."""
-        for number in _spread(self._count(task, new_context)[0]):
+        for number in spread(self._count(task, new_context)[0]):
             context = new_context()
             cancel_at(context, number)
             with pytest.raises(Cancelled):
@@ -78,7 +77,7 @@ class TaskContract:
         """The runner dies; the next attempt has the last checkpoint and the outstanding resources. Mend: look at
         `context.checkpoint` and `context.outstanding()` first; make every step repeatable."""
         checks, _, wanted = self._count(task, new_context)
-        for number in _spread(checks):
+        for number in spread(checks):
             context = new_context()
             context.kill_after_checks = number
             assert self.stable(self._revive(task, context)) == wanted, f"killed at check {number}"
@@ -90,7 +89,7 @@ class TaskContract:
         _, checkpoints, wanted = self._count(task, new_context)
         if checkpoints == 0:
             pytest.skip("this task saves no checkpoint: its attempts start afresh")
-        for number in _spread(checkpoints):
+        for number in spread(checkpoints):
             context = new_context()
             context.kill_after_checkpoints = number
             assert self.stable(self._revive(task, context)) == wanted, f"killed after checkpoint {number}"
@@ -148,9 +147,3 @@ def cancel_at(context: LocalTaskContext, number: int) -> None:
 
     context.on_check = look
 
-
-def _spread(count: int) -> list[int]:
-    """1 to `count`, or some of them, first and last included."""
-    if count <= _MOST:
-        return list(range(1, count + 1))
-    return sorted({1 + (count - 1) * n // (_MOST - 1) for n in range(_MOST)})
