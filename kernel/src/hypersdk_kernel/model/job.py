@@ -14,6 +14,7 @@ from typing import Any
 
 from hypersdk.errors import FailedPrecondition
 
+from hypersdk_kernel.model.delay import Delay
 from hypersdk_kernel.model.dependency import Dependency, Unmet
 from hypersdk_kernel.model.retry import RetryPolicy
 
@@ -123,6 +124,8 @@ class Job:
     paused_by      who paused it: an actor, or `window`
     attempt_start  when its last attempt started
     schedule       id of the schedule that made it, and `scheduled_time` the occurrence it was made for
+    delay          it may start later, when a carbon or price source advises it; `planned_start` and `planned_reason`
+                   are what that said, None before it was asked
     """
 
     id: str
@@ -165,6 +168,9 @@ class Job:
     attempt_start: float | None = None
     schedule: str = ""
     scheduled_time: float | None = None
+    delay: Delay | None = None
+    planned_start: float | None = None
+    planned_reason: str = ""
 
     @property
     def name(self) -> str:
@@ -203,6 +209,7 @@ class NewJob:
     trace_parent: str = ""
     schedule: str = ""
     scheduled_time: float | None = None
+    delay: Delay | None = None
 
 
 class AttemptState(enum.StrEnum):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hypersdk_kernel.model.connection import Connection
+from hypersdk_kernel.model.delay import Delay
 from hypersdk_kernel.model.dependency import Dependency, Need, Unmet
 from hypersdk_kernel.model.job import Attempt, AttemptState, Job, JobState, Pin, Progress
 from hypersdk_kernel.model.retry import Backoff, RetryPolicy
@@ -117,6 +118,8 @@ def job_from_json(data: Mapping[str, Any]) -> Job:
     )
     values["unmet"] = Unmet(data.get("unmet") or Unmet.CANCEL)
     values["progress"] = _progress(data.get("progress"))
+    delay = data.get("delay")
+    values["delay"] = None if delay is None else Delay(**_known(Delay, delay))
     values["pins"] = tuple(
         Pin(**{**known(Pin, pin), "components": tuple(pin["components"])}) for pin in data.get("pins") or ()
     )

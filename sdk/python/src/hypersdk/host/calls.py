@@ -34,6 +34,7 @@ ADAPTERS: Mapping[str, str] = {
     "pricing": "pricing",
     "secrets": "secrets",
     "service": "service",
+    "carbon": "carbon",
 }
 """kind → the module of hypersdk.host that has its METHODS; a host imports those of its own components."""
 

@@ -14,6 +14,7 @@ same package, lies `manifest.json`, which the kernel reads without importing any
     pricing     PriceTable        the prices of a storage
     secrets     SecretSource      a vault, opened for one connection
     service     Service           a process that runs as long as the kernel, or methods of its own
+    carbon      CarbonSource      when a job that may wait is best started
 
 Methods marked (C) are called in the control host, (R) in a runner, (CR) in both.
 
@@ -25,6 +26,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from hypersdk.plugin.carbon import CarbonSource, DelayRequest, Intensity, StartAdvice
     from hypersdk.plugin.image_format import CheckReport, ImageFormat
     from hypersdk.plugin.manifest import API_VERSION, ComponentManifest, Manifest, MethodPolicy
     from hypersdk.plugin.notifier import Notification, Notifier, Receipt
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from hypersdk.plugin.task import Progress, Task, TaskContext
 
 _HOMES = {
+    "carbon": ("CarbonSource", "DelayRequest", "Intensity", "StartAdvice"),
     "image_format": ("CheckReport", "ImageFormat"),
     "manifest": ("API_VERSION", "ComponentManifest", "Manifest", "MethodPolicy"),
     "notifier": ("Notification", "Notifier", "Receipt"),
@@ -53,11 +56,11 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "API_VERSION", "ChangeSet", "CheckReport", "ComponentManifest", "DiskSpec", "Health", "ImageFormat", "Machine",
-    "MachineDisk", "Manifest", "MethodPolicy", "Nic", "Notification", "Notifier", "ObjectInfo", "ObjectWriter",
-    "Page", "PriceRow", "PriceTable", "Progress", "Provider", "Quote", "QuoteLine", "QuoteRequest", "Receipt",
-    "Secret", "SecretSource", "Service", "ServiceContext", "Storage", "StorageClass", "Task", "TaskContext",
-    "read_rows", "rpc",
+    "API_VERSION", "CarbonSource", "ChangeSet", "CheckReport", "ComponentManifest", "DelayRequest", "DiskSpec",
+    "Health", "ImageFormat", "Intensity", "Machine", "MachineDisk", "Manifest", "MethodPolicy", "Nic",
+    "Notification", "Notifier", "ObjectInfo", "ObjectWriter", "Page", "PriceRow", "PriceTable", "Progress",
+    "Provider", "Quote", "QuoteLine", "QuoteRequest", "Receipt", "Secret", "SecretSource", "Service",
+    "ServiceContext", "StartAdvice", "Storage", "StorageClass", "Task", "TaskContext", "read_rows", "rpc",
 ]  # fmt: skip
 
 

@@ -22,6 +22,7 @@ CONTRACTS: dict[str, str] = {
     "pricing": "pricing:PriceTable",
     "secrets": "secrets:SecretSource",
     "service": "service:Service",
+    "carbon": "carbon:CarbonSource",
 }
 """kind → module of hypersdk.plugin and class; a host imports those of its own components only."""
 

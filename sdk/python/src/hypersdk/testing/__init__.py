@@ -10,6 +10,7 @@
     pricing_contract    PriceTableContract what every `hypersdk.pricing` must keep
     secrets_contract    SecretSourceContract what every `hypersdk.secrets` must keep
     service_contract    ServiceContract    what every `hypersdk.service` with a process must keep
+    carbon_contract     CarbonSourceContract what every `hypersdk.carbon` must keep
     manifest_contract   ManifestContract   does the manifest say the truth
     storage             MemoryStorage: a storage that forgets, with faults on demand
     provider            MemoryProvider: a platform in memory, with changed blocks
@@ -37,6 +38,7 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
+    "CarbonSourceContract": "carbon_contract",
     "ExtentLawContract": "extent_law",
     "FaultySource": "blocks",
     "ImageFormatContract": "format_contract",

@@ -23,6 +23,7 @@ RPC_METHODS = {
     "notifier": {"Health", "Send"},
     "secrets": {"Health", "Resolve"},
     "service": {"Health"},
+    "carbon": {"Health", "Forecast", "Delay"},
     "pricing": {"Health", "ListPriceTables", "GetPriceTable", "ListPrices", "Estimate", "Compare"},
 }
 
