@@ -84,26 +84,32 @@ class RowJobs:
 
         def ask(tx):
             job = load(tx, job_id)
-            if job.state is JobState.QUEUED:
+            if job.attempt_count == 0:
                 return change(tx, job, JobEvent.CANCEL, actor)
             return note(tx, job, "job.cancel_requested", actor, cancel_requested=True)
 
         return await self._store.write(ask)
 
     async def start(self, job_id: str) -> Job:
-        return await self._store.write(lambda tx: change(tx, load(tx, job_id), JobEvent.DISPATCH, "test"))
+        return await self._store.write(lambda tx: _started(tx, load(tx, job_id)))
 
     async def end(self, job_id: str, event: JobEvent = JobEvent.SUCCEED) -> Job:
         def finish(tx):
             job = load(tx, job_id)
-            if job.state is JobState.QUEUED and event is not JobEvent.CANCEL:
-                job = change(tx, job, JobEvent.DISPATCH, "test")
+            if job.attempt_count == 0 and event is not JobEvent.CANCEL:
+                job = _started(tx, job)
             return change(tx, job, event, "test")
 
         return await self._store.write(finish)
 
     async def all(self) -> list[Job]:
         return await self._store.read(lambda conn: rows.page(conn, 100_000, descending=False))
+
+
+def _started(tx, job: Job) -> Job:
+    if job.state is JobState.WAITING:
+        job = change(tx, job, JobEvent.RELEASE, "test")
+    return change(tx, job, JobEvent.DISPATCH, "test", attempt_count=1)
 
 
 def make_job(template: Mapping[str, Any], job_id: str) -> NewJob:

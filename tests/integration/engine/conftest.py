@@ -75,12 +75,14 @@ def registry(tmp_path):
 class Kernel:
     """The engine's parts, put together as server/app does."""
 
-    def __init__(self, tmp_path, registry, settings, database):
+    def __init__(self, tmp_path, registry, settings, database, clock=None):
         self.tmp_path, self.registry, self.settings, self.database = tmp_path, registry, settings, database
+        self.clock = clock or SystemClock()
+        self.prepare = lambda kernel: None  # before anything of an earlier kernel is taken up
         self.count = tmp_path / "count"
 
     async def start(self):
-        clock = SystemClock()
+        clock = self.clock
         self.store = await Store.open(self.database.backend(), clock)
         self.leadership = Leadership(self.store)
         connections = Connections(self.store, clock, self.registry, Vaults(self.registry, None, clock))
@@ -88,6 +90,7 @@ class Kernel:
         self.dispatcher, self.jobs = self.engine.dispatcher, self.engine.jobs
         self.store.on_foreign.append(ForeignChanges(self.dispatcher))
         self.leadership.add(self.engine)
+        self.prepare(self)
         await self.engine.load()
         await self.leadership.start()
         async with asyncio.timeout(20):

@@ -167,3 +167,38 @@ def test_names_are_unique_and_checking_changes_nothing(stub, name, wish, refused
     assert refused(create, stub, name, wish())["reason"] == "SCHEDULE_EXISTS"
     stub.DeleteSchedule(pb.DeleteScheduleRequest(name=made.name, validate_only=True), timeout=20)
     stub.GetSchedule(pb.GetScheduleRequest(name=made.name), timeout=20)
+
+
+def test_queued_runs_wait_in_line_and_the_line_moves_on(daemon, stub, name, wish):
+    wanted = wish(overlap_policy="OVERLAP_POLICY_QUEUE")
+    wanted.job_template.earliest_start_time.FromJsonString("2099-01-01T00:00:00Z")
+    made = create(stub, name, wanted)
+    first = stub.RunSchedule(pb.RunScheduleRequest(name=made.name), timeout=20)
+    wanted.name = made.name
+    wanted.job_template.ClearField("earliest_start_time")
+    stub.UpdateSchedule(pb.UpdateScheduleRequest(schedule=wanted), timeout=20)
+    second = stub.RunSchedule(pb.RunScheduleRequest(name=made.name), timeout=20)
+    assert [d.job for d in second.dependencies] == [first.name]
+    assert second.state == jobs_pb2.JOB_STATE_WAITING
+    with daemon.unix() as channel:
+        jobs = jobs_pb2_grpc.JobServiceStub(channel)
+        jobs.CancelJob(jobs_pb2.CancelJobRequest(name=first.name), timeout=20)
+        deadline = time.monotonic() + 60
+        while (now := jobs.GetJob(jobs_pb2.GetJobRequest(name=second.name), timeout=20)).state != (
+            jobs_pb2.JOB_STATE_SUCCEEDED
+        ):
+            assert time.monotonic() < deadline, now
+            time.sleep(0.05)
+    counts = stub.GetSchedule(pb.GetScheduleRequest(name=made.name), timeout=20).counts
+    assert (counts.runs, counts.cancelled, counts.succeeded) == (2, 1, 1)
+
+
+def test_a_replaced_run_is_cancelled(stub, name, wish):
+    wanted = wish(overlap_policy="OVERLAP_POLICY_REPLACE")
+    wanted.job_template.earliest_start_time.FromJsonString("2099-01-01T00:00:00Z")
+    made = create(stub, name, wanted)
+    stub.RunSchedule(pb.RunScheduleRequest(name=made.name), timeout=20)
+    stub.RunSchedule(pb.RunScheduleRequest(name=made.name), timeout=20)
+    counts = stub.GetSchedule(pb.GetScheduleRequest(name=made.name), timeout=20).counts
+    assert (counts.runs, counts.cancelled) == (2, 1)
+    stub.DeleteSchedule(pb.DeleteScheduleRequest(name=made.name), timeout=20)

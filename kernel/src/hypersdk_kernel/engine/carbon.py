@@ -2,8 +2,8 @@
 
 A job reaches this gate when no other one keeps it back. It is asked about before its first attempt only; the answer is
 stored with the job (planned_start, planned_reason), so a restarted kernel does not ask again, and it is bounded here:
-never later than the job's own limits. A source that fails, is late, or answers nonsense costs the job nothing: it starts
-at once, and says why.
+never later than the job's own limits. A source that fails, is late, or answers nonsense costs the job nothing: it
+starts at once, and says why.
 
 Not here: which hours are good (the plugin), and windows (a gate of their own).
 """

@@ -86,6 +86,7 @@ class Dispatcher:
         self._background = Background()
         self.admission = Admission(self._store, clock, self._preparer.facts, self._background.persist, self.pump)
         self.admission.gates.append(TimeGate())
+        self.persist = self._background.persist
         self.overrun = Overrun(clock, self._stop_running)
         self.queue = self.admission.queue
 

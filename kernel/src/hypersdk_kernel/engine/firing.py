@@ -16,7 +16,7 @@ from hypersdk.errors import FailedPrecondition, HyperError, NotFound
 
 from hypersdk_kernel.model import template
 from hypersdk_kernel.model.dependency import Dependency, Need
-from hypersdk_kernel.model.job import Job, NewJob
+from hypersdk_kernel.model.job import Job, JobState, NewJob
 from hypersdk_kernel.model.schedule import MAX_QUEUED, OverlapPolicy, Plan, Schedule, advanced, job_id
 from hypersdk_kernel.store import schedules as rows
 from hypersdk_kernel.store.engine import Store, Tx
@@ -148,7 +148,10 @@ class Firing:
                 tx, after, "schedule.fired", actor if manual else KERNEL,
                 job_name=job.name, scheduled_time=occurrence, run_number=status.run_count + 1, manual=manual,
             )  # fmt: skip
-            return replace(job, dependencies=(*job.dependencies, *earlier))
+            return job if not earlier else replace(
+                job, dependencies=(*job.dependencies, *earlier), state=JobState.WAITING,
+                state_message="it waits for the runs of its schedule before it",
+            )  # fmt: skip
 
         return await self._jobs.create(new, actor=actor, key=key, beside=claim)
 

@@ -57,7 +57,7 @@ class Submission:
     async def draft(self, new: NewJob, actor: str) -> Draft:
         """Everything that can be known before the job runs. Raises InvalidArgument (TASK_UNKNOWN, SPEC_INVALID,
         CONNECTION_UNKNOWN, FORMAT_UNKNOWN, ID_INVALID, WINDOW_UNKNOWN, EXECUTOR_UNKNOWN, VALUE_INVALID,
-        FILTER_INVALID), Unavailable (MAINTENANCE)."""
+        FILTER_INVALID, CARBON_SOURCE_UNKNOWN), Unavailable (MAINTENANCE)."""
         self._check_open()
         check_id(new.id, "job_id")
         connection_ids = await self._check_spec(new)
@@ -89,6 +89,7 @@ class Submission:
             trace_parent=new.trace_parent,
             schedule=new.schedule,
             scheduled_time=new.scheduled_time,
+            delay=new.delay,
         )
         return Draft(self._placed(job, now), frozenset(connection_ids))
 
@@ -167,6 +168,11 @@ class Submission:
                 self._registry.component(f"executor/{new.executor}")
             except NotFound as exc:
                 raise invalid("job.executor", exc.message, "EXECUTOR_UNKNOWN") from exc
+        if new.delay is not None:
+            try:
+                self._registry.component(f"carbon/{new.delay.source}")
+            except NotFound as exc:
+                raise invalid("job.delay.source", exc.message, "CARBON_SOURCE_UNKNOWN") from exc
         if new.deadline is not None:
             if new.deadline <= self._clock.now():
                 raise invalid("job.deadline", "is in the past", "VALUE_INVALID")

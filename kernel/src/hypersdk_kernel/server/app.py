@@ -23,6 +23,7 @@ from google.protobuf import descriptor_pool
 from google.protobuf.message import Message
 
 from hypersdk_kernel import __version__
+from hypersdk_kernel.engine.carbon import CarbonGate
 from hypersdk_kernel.engine.connections import Connections
 from hypersdk_kernel.engine.dispatcher import Dispatcher, RunnerSettings
 from hypersdk_kernel.engine.engine import Engine
@@ -140,6 +141,9 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         ensure_directory(runs)
         engine = Engine(store, clock, registry, connections, runs, runner_settings, builds.check)
         dispatcher, jobs = engine.dispatcher, engine.jobs
+        dispatcher.admission.gates.append(
+            CarbonGate(store, clock, registry, hosts, dispatcher.persist, dispatcher.admission.reconsider)
+        )
         validator = RequestValidator()
         firing = Firing(store, jobs, job_maker(validator.check))
         scheduler = Scheduler(store, clock, firing)

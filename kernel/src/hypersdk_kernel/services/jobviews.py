@@ -7,6 +7,7 @@ from typing import Any
 
 from hypersdk.api.jobs.v1 import jobs_pb2 as pb
 
+from hypersdk_kernel.model.delay import DEFAULT_EXPECTED_S, Delay
 from hypersdk_kernel.model.dependency import Dependency, Need, Unmet
 from hypersdk_kernel.model.job import Attempt, AttemptState, Job, JobState, NewJob, Progress
 from hypersdk_kernel.model.names import id_of, new_id
@@ -48,6 +49,9 @@ def job_message(job: Job) -> pb.Job:
         etag=job.etag,
         schedule=f"schedules/{job.schedule}" if job.schedule else "",
         scheduled_time=_time(job.scheduled_time),
+        delay=_delay_message(job.delay),
+        planned_start_time=_time(job.planned_start),
+        planned_start_reason=job.planned_reason,
         group=f"jobGroups/{job.group}" if job.group else "",
         earliest_start_time=_time(job.not_before),
         deadline=_time(job.deadline),
@@ -112,6 +116,23 @@ def new_job_of(job: pb.Job, job_id: str) -> NewJob:
         window=id_of(job.window, "windows", "job.window") if job.window else "",
         executor=job.executor or "local",
         placement=dict(job.placement),
+        delay=_delay_of(job.delay) if job.HasField("delay") else None,
+    )
+
+
+def _delay_of(option: pb.DelayOption) -> Delay:
+    expected = seconds_of(option.expected_duration) if option.HasField("expected_duration") else DEFAULT_EXPECTED_S
+    return Delay(option.source, option.region, seconds_of(option.max_delay), expected)
+
+
+def _delay_message(delay: Delay | None) -> pb.DelayOption | None:
+    if delay is None:
+        return None
+    return pb.DelayOption(
+        source=delay.source,
+        region=delay.region,
+        max_delay=duration(delay.max_delay_s),
+        expected_duration=duration(delay.expected_s),
     )
 
 

@@ -98,6 +98,7 @@ def job_to_json(job: Job) -> dict[str, Any]:
     out["pins"] = [_plain(pin) for pin in job.pins]
     out["labels"], out["spec"], out["placement"] = dict(job.labels), dict(job.spec), dict(job.placement)
     out["dependencies"] = [_plain(dependency) for dependency in job.dependencies]
+    out["delay"] = None if job.delay is None else _plain(job.delay)
     return out
 
 
@@ -119,7 +120,7 @@ def job_from_json(data: Mapping[str, Any]) -> Job:
     values["unmet"] = Unmet(data.get("unmet") or Unmet.CANCEL)
     values["progress"] = _progress(data.get("progress"))
     delay = data.get("delay")
-    values["delay"] = None if delay is None else Delay(**_known(Delay, delay))
+    values["delay"] = None if delay is None else Delay(**known(Delay, delay))
     values["pins"] = tuple(
         Pin(**{**known(Pin, pin), "components": tuple(pin["components"])}) for pin in data.get("pins") or ()
     )
