@@ -46,10 +46,17 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunnerSettings:
-    """max_runners: attempts that move data at once. cancel_grace_s: from asking a runner to stop to killing it."""
+    """max_runners: attempts that move data at once. cancel_grace_s: from asking a runner to stop to killing it.
+    log_file_bytes, log_files: what an attempt's log.jsonl, and its output.log, may be."""
 
     max_runners: int = 4
     cancel_grace_s: float = 30.0
+    log_file_bytes: int = 16 << 20
+    log_files: int = 4
+
+    def logs(self) -> dict[str, int]:
+        """As in a runner's spec."""
+        return {"log_file_bytes": self.log_file_bytes, "log_files": self.log_files}
 
 
 class Dispatcher:
@@ -247,7 +254,8 @@ class Dispatcher:
             begun = True
             runner = self._new_runner(running, number)
             self._runners[job_id] = runner
-            runner.launch({**spec, "attempt": number, "attempt_dir": str(rundir.attempt(number))}, lock_fd)
+            own = {"attempt": number, "attempt_dir": str(rundir.attempt(number)), **self.settings.logs()}
+            runner.launch({**spec, **own}, lock_fd)
         except (HyperError, OSError) as exc:
             self._runners.pop(job_id, None)
             await self._start_failed(job_id, from_exception(exc, doing="starting the runner"), begun=begun)

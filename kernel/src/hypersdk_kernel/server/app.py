@@ -32,6 +32,7 @@ from hypersdk_kernel.engine.foreign import ForeignChanges
 from hypersdk_kernel.engine.keeper import Keeper
 from hypersdk_kernel.engine.leadership import Leadership
 from hypersdk_kernel.engine.notifying import NotifierCalls
+from hypersdk_kernel.engine.retention import Retention
 from hypersdk_kernel.engine.scheduler import Scheduler
 from hypersdk_kernel.engine.schedules import Schedules
 from hypersdk_kernel.engine.subscriptions import Subscriptions
@@ -136,7 +137,9 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         removal = Removal(lifecycle, ledger, builds, registry, hosts)
         stack.push_async_callback(lifecycle.close)
         connections = Connections(store, clock, registry, Vaults(registry, hosts, clock))
-        runner_settings = RunnerSettings(settings.max_runners, settings.cancel_grace_s)
+        runner_settings = RunnerSettings(
+            settings.max_runners, settings.cancel_grace_s, settings.log_file_bytes, settings.log_files
+        )
         runs = settings.runs_dir or state.runs
         ensure_directory(runs)
         engine = Engine(store, clock, registry, connections, runs, runner_settings, builds.check)
@@ -210,6 +213,8 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         store.on_commit.append(keeper.on_commit)
         stack.push_async_callback(keeper.close)
         keeper.start()
+        retention = Retention(store, clock, runs, settings.log_retention_s)
+        stack.push_async_callback(_cancelled, asyncio.create_task(retention.run()))
         dropped = DropFolder(
             state.dropped,
             lambda wheel: lifecycle.install(wheel, actor=KERNEL, activate=True, only_new=True, via="plugins.d"),

@@ -53,6 +53,11 @@ class Settings(BaseSettings):
     )
     max_runners: int = Field(4, ge=1, le=1000, description="attempts that move data at once")
     cancel_grace_s: float = Field(30.0, gt=0, le=3600, description="from asking a runner to stop to killing it")
+    log_file_bytes: int = Field(16 << 20, ge=64 << 10, le=1 << 40, description="size of one file of an attempt's logs")
+    log_files: int = Field(4, ge=1, le=100, description="files kept of an attempt's log, and of its output")
+    log_retention_s: int = Field(
+        30 * 86400, ge=0, le=100 * 365 * 86400, description="how long a job's logs are kept after its end; 0: for ever"
+    )
     max_message_bytes: int = Field(4 << 20, ge=64 << 10, le=64 << 20, description="largest request and answer")
     max_streams: int = Field(2048, ge=1, le=100_000, description="Watch and log streams open at once")
     metrics_port: int = Field(0, ge=0, le=65535, description="Prometheus metrics on 127.0.0.1; 0: none")

@@ -146,6 +146,11 @@ class JobService(Service):
             return not self._jobs.attempt_is_open(await self._jobs.get(job.id), number)
 
         path = self._jobs.attempt_dir(job.uid, number) / "log.jsonl"
+        if job.terminal and not path.parent.exists():
+            raise NotFound(
+                f"the log of {job.name} is kept no more; log_retention_s says how long it would be",
+                reason="LOG_GONE",
+            )
         async for record in logs.follow(path, ended if request.follow else None):
             yield _log_message(record, number)
 

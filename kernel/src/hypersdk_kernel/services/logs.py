@@ -1,6 +1,7 @@
-"""The log of an attempt as a stream: `log.jsonl` in its directory, one JSON object a line, still growing or not.
+"""The log of an attempt as a stream: `log.jsonl` in its directory and the full ones before it, one JSON object a line,
+still growing or not.
 
-The file is the runner's and is only appended to. It may not exist yet; its last line may be half written, and is
+The files are the runner's and are only appended to. They may not exist yet; the last line may be half written, and is
 then left until the rest is there. Memory is bounded by one chunk and one line; a longer line is cut away with a line
 that says so.
 """
@@ -9,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from hypersdk_kernel.services.logfiles import LogFiles
 
 CHUNK_BYTES = 64 << 10
 MAX_LINE_BYTES = 256 << 10
@@ -23,32 +25,23 @@ POLL_S = 0.25
 async def follow(path: Path, ended: Callable[[], Awaitable[bool]] | None) -> AsyncIterator[dict[str, Any]]:
     """Records from the start of the file to its end; with `ended`, on until it says that nobody writes any more."""
     lines = _Lines()
-    offset = 0
+    files = LogFiles(path)
     last_look = ended is None
-    while True:
-        chunk = await asyncio.to_thread(_read, path, offset)
-        offset += len(chunk)
-        for line in lines.feed(chunk):
-            yield _record(line)
-        if chunk:
-            continue
-        if last_look or ended is None:
-            return
-        # One more look after the end: what was written between our last read and the end is still to come.
-        last_look = await ended()
-        if not last_look:
-            await asyncio.sleep(POLL_S)
-
-
-def _read(path: Path, offset: int) -> bytes:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return b""
-    try:
-        return os.pread(fd, CHUNK_BYTES, offset)
+        while True:
+            chunk = await asyncio.to_thread(files.read, CHUNK_BYTES)
+            for line in lines.feed(chunk):
+                yield _record(line)
+            if chunk:
+                continue
+            if last_look or ended is None:
+                return
+            # One more look after the end: what was written between our last read and the end is still to come.
+            last_look = await ended()
+            if not last_look:
+                await asyncio.sleep(POLL_S)
     finally:
-        os.close(fd)
+        files.close()
 
 
 class _Lines:

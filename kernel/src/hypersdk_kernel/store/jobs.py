@@ -118,6 +118,13 @@ def group_counts(conn: Connection, groups: Collection[str]) -> dict[str, dict[st
     return out
 
 
+def ended_before(conn: Connection, uids: Collection[str], horizon: float) -> set[str]:
+    """Those of `uids` whose job is in a terminal state and has not changed since `horizon`."""
+    ended = [state.value for state in TERMINAL]
+    query = select(jobs.c.uid).where(jobs.c.uid.in_(uids), jobs.c.state.in_(ended), jobs.c.update_time < horizon)
+    return set(conn.execute(query).scalars())
+
+
 def using(conn: Connection, connection_id: str, states: Collection[JobState], limit: int) -> list[str]:
     """Ids of jobs in one of `states` whose spec names the connection."""
     query = (

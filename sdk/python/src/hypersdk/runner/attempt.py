@@ -30,6 +30,8 @@ from hypersdk.runner.journal import FILE_NAME as JOURNAL_NAME
 from hypersdk.runner.journal import Journal
 from hypersdk.runner.log import FILE_NAME as LOG_NAME
 from hypersdk.runner.log import AttemptLog
+from hypersdk.runner.output import FILE_NAME as OUTPUT_NAME
+from hypersdk.runner.output import OutputGuard
 from hypersdk.runner.progress import ProgressMeter
 from hypersdk.runner.spec import RunnerSpec
 from hypersdk.runner.throttle import TokenBucket
@@ -37,7 +39,6 @@ from hypersdk.wire import stdio
 from hypersdk.wire.redact import Redactor
 from hypersdk.wire.rpc import Method, Request, bounded_json
 
-OUTPUT_NAME = "output.log"
 MAX_RESULT_BYTES = 1 << 20
 LINGER_S = 2.0
 """Seconds that an attached kernel is given to be sent `finished`, and connections to be closed."""
@@ -50,7 +51,9 @@ class Attempt:
     def __init__(self, spec: RunnerSpec, listener: socket.socket, redactor: Redactor, wake_fd: int) -> None:
         self._spec = spec
         self._redactor = redactor
-        self._log = AttemptLog(spec.attempt_dir / LOG_NAME, redactor)
+        self._log = AttemptLog(
+            spec.attempt_dir / LOG_NAME, redactor, file_bytes=spec.log_file_bytes, files=spec.log_files
+        )
         self._journal = Journal(spec.attempt_dir / JOURNAL_NAME, redactor)
         self._store = CheckpointStore(spec.job_dir)
         self._gate = Gate(paused=spec.paused)
@@ -232,6 +235,7 @@ def _run(spec: RunnerSpec) -> int:
     listener = socket.socket(fileno=stdio.claim(spec.listen_fd))
     stdio.harden()
     faulthandler.enable()
+    OutputGuard(spec.attempt_dir / OUTPUT_NAME, spec.log_file_bytes, spec.log_files).start()
     return Attempt(spec, listener, redactor, _watch_signals()).run()
 
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hypersdk.errors import FieldViolation, InvalidArgument
+from hypersdk.runner.log import FILE_BYTES, FILES
 
 PROTOCOL = 1
+MIN_FILE_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class RunnerSpec:
     lock_fd: int
     bandwidth_limit_bytes: int = 0
     paused: bool = False
+    log_file_bytes: int = FILE_BYTES
+    log_files: int = FILES
     components: Mapping[str, ComponentSpec] = field(default_factory=dict)
     connections: Mapping[str, ConnectionSpec] = field(default_factory=dict)
     outstanding: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -90,6 +94,8 @@ def parse(text: bytes) -> RunnerSpec:
         lock_fd=_get(data, "lock_fd", int),
         bandwidth_limit_bytes=max(0, _get(data, "bandwidth_limit_bytes", int, 0)),
         paused=_get(data, "paused", bool, False),
+        log_file_bytes=max(MIN_FILE_BYTES, _get(data, "log_file_bytes", int, FILE_BYTES)),
+        log_files=max(1, _get(data, "log_files", int, FILES)),
         components={k: _component(k, v) for k, v in _get(data, "components", dict, {}).items()},
         connections={k: _connection(k, v) for k, v in _get(data, "connections", dict, {}).items()},
         outstanding=_get(data, "outstanding", dict, {}),
