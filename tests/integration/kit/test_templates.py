@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,15 @@ def test_the_secrets_open_another_connection(daemon, tmp_path):
     vault.write_text('{"lab/key": "planted"}')
     daemon.hyperctl("connection", "create", "vault1", "-c", "secrets/acme", "--config", f"path={vault}")
     assert "ok: true" in daemon.hyperctl("connection", "test", "vault1", "-o", "yaml").stdout
+
+
+def test_the_service_beats(daemon, tmp_path):
+    path = tmp_path / "beat"
+    daemon.hyperctl("connection", "create", "beat", "-c", "service/acme", "--config", f"path={path}")
+    deadline = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < deadline, daemon.log[-3000:]
+        time.sleep(0.05)
 
 
 def test_the_notifier_is_told_of_events(daemon, tmp_path):

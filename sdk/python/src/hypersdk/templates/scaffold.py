@@ -30,6 +30,7 @@ KINDS: Mapping[str, str] = {
     "task": "hypersdk",
     "notifier": "hypersdk",
     "secrets": "hypersdk",
+    "service": "hypersdk",
 }
 """The kinds that have a template → what a plugin of the kind requires."""
 

@@ -25,8 +25,10 @@ RUNTIME = frozenset(
 )  # fmt: skip
 """Reasons of the runtime and of the SDK's own helpers, documented in docs/errors.md; a manifest need not declare
 them, nor a README explain them."""
-OWN_METHODS = frozenset({"Health", "Plan", "Send"})
+OWN_METHODS = frozenset({"Health", "Plan", "Send", "Resolve", "Run"})
 """Methods that belong to no service."""
+EFFECTS = frozenset({"Send", "Run"})
+"""Methods that tell somebody something or start something: called with what the samples give and nothing else."""
 
 
 @cache

@@ -15,7 +15,7 @@ from hypersdk.errors import KINDS
 from hypersdk.plugin.manifest import ComponentManifest
 from hypersdk.testing.conformance.checks import Failed, Group, Skipped, Warned
 from hypersdk.testing.conformance.harness import Answer, HostHarness
-from hypersdk.testing.conformance.kinds import RUNTIME, methods_of, service_of
+from hypersdk.testing.conformance.kinds import EFFECTS, RUNTIME, methods_of, service_of
 from hypersdk.testing.conformance.session import Subject
 
 METHODS: Group[Subject] = Group()
@@ -111,8 +111,8 @@ def _valid(subject: Subject) -> None:
 )  # fmt: skip
 def _hostile(subject: Subject) -> None:
     for component, method in calls(subject):
-        if method == "Send":
-            continue  # a notifier's hostile texts are its contract's; here they would be told to somebody
+        if method in EFFECTS:
+            continue  # what is hostile to these, their contracts try
         for request in HOSTILE:
             what = f"{component.name} {method} with {json.dumps(request)[:80]}"
             answer = judged(call(subject, subject.shared, component, method, request), what)
@@ -135,7 +135,7 @@ def _unconfigured(subject: Subject) -> None:
         for connection in (None, {"name": "connections/empty", "config": {}, "secrets": {}}):
             what = f"{component.name} Health with {connection}"
             answer = judged(subject.shared.call(component.name, "Health", {}, connection), what)
-            if connection is None and answer.error is None:
+            if connection is None and answer.error is None and component.kind != "service":
                 raise Failed(f"{component.name} answered without a connection")
             if answer.reason in DEFECTS:
                 raise Failed(f"{component.name} with an empty config: {(answer.error or {}).get('message')}")
@@ -172,7 +172,7 @@ def _health(subject: Subject) -> None:
 )  # fmt: skip
 def _declared(subject: Subject) -> None:
     for component, method in calls(subject):
-        requests = [*good_requests(subject, component, method), *(HOSTILE if method != "Send" else ())]
+        requests = [*good_requests(subject, component, method), *(() if method in EFFECTS else HOSTILE)]
         for request in requests if subject.configured(component) else ():
             answer = call(subject, subject.shared, component, method, request)
             known = RUNTIME | DEFECTS | set(component.errors)

@@ -9,7 +9,7 @@ import time
 from hypersdk.plugin.manifest import API_VERSION, ComponentManifest
 from hypersdk.testing.conformance.checks import Failed, Group, Warned
 from hypersdk.testing.conformance.harness import HostHarness, frame
-from hypersdk.testing.conformance.kinds import methods_of
+from hypersdk.testing.conformance.kinds import EFFECTS, methods_of
 from hypersdk.testing.conformance.session import PLANTED, Subject
 from hypersdk.wire.frames import MAX_FRAME_BYTES
 
@@ -323,7 +323,7 @@ def _hang_up(subject: Subject) -> None:
 def _output(subject: Subject) -> None:
     with subject.host() as host:
         for component in subject.components():
-            for method in sorted(methods_of(component.kind)):
+            for method in sorted(methods_of(component.kind) - EFFECTS):
                 _ignoring(host, component.name, method, subject.connection(component))
         subject.must_live(host, "calls of every method")
         told = json.dumps([*host.notifications])

@@ -102,7 +102,7 @@ class Subject:
 
     def connection(self, component: ComponentManifest, name: str = "lab") -> dict[str, Any] | None:
         """For a kind that has connections: the sample's, or one with nothing but planted secrets."""
-        if component.kind not in CONNECTED_KINDS:
+        if not connected(component):
             return None
         sample = self.sample(component)
         secrets = dict.fromkeys(component.secret_fields(), PLANTED) | dict(sample.get("secrets") or {})
@@ -110,7 +110,7 @@ class Subject:
 
     def configured(self, component: ComponentManifest) -> bool:
         """Can it be called so that it works?"""
-        return component.kind not in CONNECTED_KINDS or "config" in self.sample(component)
+        return not connected(component) or "config" in self.sample(component)
 
     def __enter__(self) -> Self:
         return self
@@ -121,6 +121,11 @@ class Subject:
         if self._shared is not None:
             self._shared.close()
         shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def connected(component: ComponentManifest) -> bool:
+    """Is it called for a connection?"""
+    return component.kind in CONNECTED_KINDS or (component.kind == "service" and "run" in component.capabilities)
 
 
 def _filled(value: Any, scratch: str) -> Any:

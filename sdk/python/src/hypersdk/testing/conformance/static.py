@@ -119,7 +119,8 @@ def _closed(project: Project) -> None:
 )  # fmt: skip
 def _schemas(project: Project) -> None:
     for component in _components(project):
-        if component.kind in CONNECTED_KINDS and not component.config_schema:
+        connected = component.kind in CONNECTED_KINDS or "run" in component.capabilities
+        if connected and not component.config_schema:
             raise Failed(f"{component.name} has no config_schema")
         if component.kind == "task" and not component.spec_schema:
             raise Failed(f"{component.name} has no spec_schema")
@@ -241,7 +242,7 @@ def _tests(project: Project) -> None:
     wanted = {
         "provider": "ProviderContract", "format": "FormatContract", "storage": "StorageContract",
         "task": "TaskContract", "notifier": "NotifierContract", "pricing": "PriceTableContract",
-        "secrets": "SecretSourceContract",
+        "secrets": "SecretSourceContract", "service": "ServiceContract",
     }  # fmt: skip
     missing = [wanted[c.kind] for c in _components(project) if c.kind in wanted and wanted[c.kind] not in text]
     if missing and any(project.modules.rglob("*.py")):
