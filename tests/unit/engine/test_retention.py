@@ -26,7 +26,7 @@ async def world(tmp_path):
             uid = str(uuid.uuid4())
             ended = clock.now() - age_s
             job = Job(f"j-{uid[:8]}", uid, "export", {}, state, ended - 10, ended)
-            await store.write(lambda tx: rows.add(tx.conn, job, ()))
+            await store.write(lambda tx: rows.add(tx, job, ()))
             RunDir(runs, uid).prepare(1)
             return uid
 

@@ -1,8 +1,8 @@
 """Retention: deletes the journals and logs of jobs that ended long ago. The jobs themselves stay in the store.
 
 Goes through the folders that there are and asks the store whose they are; a folder that is no job's is left alone. Runs
-once at the start of a kernel and then every LOOK_S; several kernels on one folder do no harm to each other. Deleting is done in a thread, a few folders at
-a time, and may be cut off at any point: what is left is found by the next look.
+once at the start of a kernel and then every LOOK_S; several kernels on one folder do no harm to each other. Deleting is
+done in a thread, a few folders at a time, and may be cut off at any point: what is left is found by the next look.
 """
 
 from __future__ import annotations
