@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypersdk.client.discovery import default_state_dir as clients_state_dir
 from hypersdk.errors import Aborted, FailedPrecondition, InvalidArgument
-from hypersdk_kernel.server.config import Settings, default_state_dir, load, parse_flags
+from hypersdk_kernel.server.config import Settings, default_state_dir, load, parse_command_line
 from hypersdk_kernel.server.statedir import MAX_SOCKET_PATH_BYTES, claim
 
 
@@ -25,7 +25,7 @@ def test_flag_beats_environment_beats_file_beats_default(monkeypatch, tmp_path):
     (tmp_path / "hypersdkd.toml").write_text("max_runners = 5\nlog_level = 'debug'\ngrace_s = 1.5\n")
     monkeypatch.setenv("HYPERSDK_MAX_RUNNERS", "6")
     monkeypatch.setenv("HYPERSDK_LOG_LEVEL", "warning")
-    _, flags = parse_flags(["run", "--max-runners", "7", "--no-tcp"])
+    flags = parse_command_line(["run", "--max-runners", "7", "--no-tcp"]).flags
     settings = load(flags)
     assert (settings.max_runners, settings.log_level, settings.grace_s) == (7, "warning", 1.5)
     assert settings.tcp is False
@@ -47,7 +47,7 @@ def test_a_wrong_line_is_named(tmp_path, text, field):
 
 def test_every_setting_is_a_flag(capsys):
     with pytest.raises(SystemExit) as caught:
-        parse_flags(["--help"])
+        parse_command_line(["--help"])
     assert caught.value.code == 0
     text = capsys.readouterr().out
     assert all(f"--{name.replace('_', '-')}" in text for name in Settings.model_fields)

@@ -1,4 +1,4 @@
-"""`hypersdkd [run]`: flags, logging, the loop, and the exit status.
+"""`hypersdkd [run | backup-state FILE | restore-state FILE]`: flags, logging, the loop, and the exit status.
 
 0 stopped on request, 1 could not start or failed, 2 wrong flag or setting, 6 the state directory is another daemon's.
 """
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from hypersdk.errors import Aborted, HyperError, InvalidArgument, from_exception
 
-from hypersdk_kernel.server.config import CONFIG_VARIABLE, load, parse_flags
+from hypersdk_kernel.server.config import CONFIG_VARIABLE, load, parse_command_line
 from hypersdk_kernel.server.telemetry import configure
 
 EXIT_FAILED = 1
@@ -27,14 +27,20 @@ EXIT_CONFLICT = 6
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the daemon; its exit status."""
-    file, flags = parse_flags(sys.argv[1:] if arguments is None else arguments)
+    line = parse_command_line(sys.argv[1:] if arguments is None else arguments)
     try:
-        if file is not None:
-            if not file.is_file():
-                raise InvalidArgument(f"--config: there is no file {file}", reason="CONFIG_INVALID")
-            os.environ[CONFIG_VARIABLE] = str(file)
-        settings = load(flags)
+        if line.config is not None:
+            if not line.config.is_file():
+                raise InvalidArgument(f"--config: there is no file {line.config}", reason="CONFIG_INVALID")
+            os.environ[CONFIG_VARIABLE] = str(line.config)
+        settings = load(line.flags)
         configure(settings.log_level, settings.log_format)
+        if line.file is not None:
+            from hypersdk_kernel.server import statecommands
+
+            change = statecommands.backup if line.command == "backup-state" else statecommands.restore
+            sys.stdout.write(change(settings, line.file))
+            return 0
 
         # Modules are for ever: collecting while they load costs 0.1 s of the start, and looking at them in every later
         # full collection would show in the slowest calls.

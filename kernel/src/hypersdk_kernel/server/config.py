@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -101,16 +102,30 @@ def load(flags: Mapping[str, Any]) -> Settings:
     raise InvalidArgument(f"wrong configuration: {listed}", reason="CONFIG_INVALID", violations=faults)
 
 
-def parse_flags(arguments: Sequence[str]) -> tuple[Path | None, dict[str, Any]]:
-    """The file named by `--config`, and the settings given as flags. Exits with 2 on a wrong flag, as argparse
-    does."""
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """What stood there. `file`: of a command that takes one; `flags`: settings given as flags."""
+
+    command: Literal["run", "backup-state", "restore-state"]
+    file: Path | None
+    config: Path | None
+    flags: Mapping[str, Any]
+
+
+def parse_command_line(arguments: Sequence[str]) -> CommandLine:
+    """Exits with 2 on a wrong flag, as argparse does."""
     parser = argparse.ArgumentParser(
         prog="hypersdkd",
         description="The HyperSDK daemon. Settings: flag > environment (HYPERSDK_*) > file > default.",
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    parser.add_argument("command", nargs="?", choices=["run"], default="run", help="run in the foreground (default)")
+    parser.add_argument(
+        "command", nargs="?", choices=["run", "backup-state", "restore-state"], default="run",
+        help="run in the foreground (default); copy the database of a daemon, running or not, into FILE; put FILE in "
+        "the place of a stopped daemon's database",
+    )  # fmt: skip
+    parser.add_argument("file", nargs="?", type=Path, default=None, metavar="FILE", help="for the latter two")
     parser.add_argument("--config", type=Path, default=None, metavar="FILE", help=f"TOML file; or ${CONFIG_VARIABLE}")
     for name, field in Settings.model_fields.items():
         flag = f"--{name.replace('_', '-')}"
@@ -122,5 +137,7 @@ def parse_flags(arguments: Sequence[str]) -> tuple[Path | None, dict[str, Any]]:
         else:
             parser.add_argument(flag, metavar="VALUE", help=text)
     given = vars(parser.parse_args(arguments))
-    given.pop("command")
-    return given.pop("config"), given
+    line = CommandLine(given.pop("command"), given.pop("file"), given.pop("config"), given)
+    if (line.command == "run") != (line.file is None):
+        parser.error("run takes no FILE" if line.command == "run" else f"{line.command} needs a FILE")
+    return line
