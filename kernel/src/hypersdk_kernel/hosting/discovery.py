@@ -16,13 +16,13 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
 import structlog
 from hypersdk.errors import FailedPrecondition, HyperError, Unsupported, from_exception
-from hypersdk.plugin.manifest import API_VERSION, KINDS, Manifest
+from hypersdk.plugin.manifest import API_VERSION, KINDS, MAX_DESCRIPTOR_BYTES, Manifest
 from importlib_metadata import Distribution
 
 from hypersdk_kernel.hosting.digest import digest_files, package_files
@@ -205,12 +205,38 @@ def _manifest(packages: Sequence[_Package]) -> Manifest:
             text = (folder / MANIFEST).read_bytes()
         except FileNotFoundError:
             continue
-        return Manifest.parse(text)
+        return _with_own_services(Manifest.parse(text), folder)
     names = ", ".join(sorted({p.name for p in packages}))
     raise FailedPrecondition(
         f"no {MANIFEST} in the package {names}; ship it as package data beside the entry point's module",
         reason="MANIFEST_MISSING",
     )
+
+
+def _with_own_services(manifest: Manifest, folder: Path) -> Manifest:
+    """The manifest with the descriptor sets that it names. Raises FailedPrecondition (DESCRIPTOR_SET_INVALID)."""
+    components = dict(manifest.components)
+    taken: dict[str, str] = {}
+    for name, component in manifest.components.items():
+        if not component.descriptor_set:
+            continue
+        from hypersdk_kernel.hosting.ownapi import judge  # not for the many plugins that have none
+
+        try:
+            with (folder / component.descriptor_set).open("rb") as file:
+                own = judge(component, file.read(MAX_DESCRIPTOR_BYTES + 1))
+        except OSError as exc:
+            raise FailedPrecondition(
+                f"the descriptor set of {name}, {component.descriptor_set}, cannot be read: {exc.strerror}",
+                reason="DESCRIPTOR_SET_INVALID",
+            ) from exc
+        for one in own.names:
+            if one in taken:
+                text = f"{name} and {taken[one]} both define the {one.replace(':', ' ')}"
+                raise FailedPrecondition(text, reason="DESCRIPTOR_SET_INVALID")
+            taken[one] = name
+        components[name] = replace(component, own=own)
+    return replace(manifest, components=components)
 
 
 def _folders(packages: Sequence[_Package]) -> Iterator[Path]:

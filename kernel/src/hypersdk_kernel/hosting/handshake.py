@@ -58,8 +58,22 @@ def _fault(answer: object, generation: Generation) -> str:
     served = {str(name) for name in listed} if isinstance(listed, list) else set()
     if missing := sorted(generation.entries.keys() - served):
         return f"it does not serve {', '.join(missing)}"
+    if missing := _unanswered(answer.get("rpcs"), generation):
+        return f"its classes have no method marked with rpc for {', '.join(missing)}"
     extra = sorted(served - generation.entries.keys())
     return f"it serves {', '.join(extra)[:200]}, which its manifest does not declare" if extra else ""
+
+
+def _unanswered(rpcs: object, generation: Generation) -> list[str]:
+    """gRPC methods that the manifest's descriptor sets declare and the host does not answer."""
+    told = rpcs if isinstance(rpcs, dict) else {}
+    components = generation.manifest.components.values() if generation.manifest is not None else ()
+    missing: set[str] = set()
+    for component in components:
+        answered = told.get(component.name)
+        if component.own is not None:
+            missing |= {*component.own.methods} - {str(m) for m in answered or () if isinstance(answered, list)}
+    return sorted(missing)
 
 
 def _failed(generation: Generation, why: str, cause: str) -> HandshakeFailed:

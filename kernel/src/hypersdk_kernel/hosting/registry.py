@@ -173,6 +173,7 @@ class Registry:
 
     def check_conflict(self, generation: Generation) -> None:
         """Raises FailedPrecondition (COMPONENT_CONFLICT) when another plugin answers for one of its components."""
+        self._check_own_names(generation)
         for name in sorted(generation.entries):
             owner = self._components.get(name)
             if owner is not None and owner.generation.plugin_id != generation.plugin_id:
@@ -181,6 +182,20 @@ class Registry:
                     reason="COMPONENT_CONFLICT",
                     metadata={"component": name, "plugin": owner.generation.plugin_id},
                 )
+
+    def _check_own_names(self, generation: Generation) -> None:
+        """Packages and files of own gRPC services are one plugin's each, for reflection tells of them by name."""
+        names = _own_names(generation)
+        for other in self._components.values() if names else ():
+            if other.generation.plugin_id != generation.plugin_id and other.manifest.own is not None:
+                shared = sorted(names & other.manifest.own.names)
+                if shared:
+                    raise FailedPrecondition(
+                        f"plugin {other.generation.plugin_id!r} defines the {shared[0].replace(':', ' ')} already; "
+                        "uninstall one of the two",
+                        reason="COMPONENT_CONFLICT",
+                        metadata={"component": other.name, "plugin": other.generation.plugin_id},
+                    )
 
     def redact(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """`fields` with every hook's replacements applied."""
@@ -193,10 +208,10 @@ class Registry:
         active = plugin.active
         if active is not None:
             proxy = PluginProxy(active)
-            taken = sorted(self._components.keys() & proxy.components.keys())
-            if taken:
-                owner = self._components[taken[0]].generation.plugin_id
-                plugin = _refused(plugin, active, f"plugin {owner!r} provides {', '.join(taken)} already; remove one")
+            try:
+                self.check_conflict(active)
+            except FailedPrecondition as exc:
+                plugin = _refused(plugin, active, exc.message)
             else:
                 self._components.update(proxy.components)
                 self.manager.register(proxy, name=plugin.id)
@@ -228,6 +243,11 @@ class Registry:
         return NotFound(
             f"there is no {name!r}; installed: {there}{why}", reason="COMPONENT_UNKNOWN", metadata={"component": name}
         )
+
+
+def _own_names(generation: Generation) -> frozenset[str]:
+    components = generation.manifest.components.values() if generation.manifest is not None else ()
+    return frozenset(name for c in components if c.own is not None for name in c.own.names)
 
 
 def _components(generation: Generation) -> dict[str, ActiveComponent]:

@@ -33,6 +33,7 @@ class Target(enum.Enum):
 
     CONNECTION = "connection"  # the component of the connection that the request names
     COMPONENT = "component"  # the component that the request names
+    ITSELF = "itself"  # the component whose own service it is
     ALL = "all"  # every component of the kind; the answers are merged
 
 
@@ -43,6 +44,7 @@ class Route:
     components   the collection in names of components of the kind: `formats`
     name_field   field of the request that names the resource; empty for Target.ALL
     deeper       the name may go on behind the part that routes
+    component    of a component's own service: its name
     items_field  repeated field of the response that a fan-out merges; empty when it cannot be fanned out
     """
 
@@ -56,6 +58,7 @@ class Route:
     name_field: str = ""
     deeper: bool = False
     items_field: str = ""
+    component: str = ""
 
     @property
     def path(self) -> str:

@@ -67,6 +67,7 @@ from hypersdk_kernel.server.health import HealthService
 from hypersdk_kernel.server.listeners import listen_tcp, listen_unix, make_server
 from hypersdk_kernel.server.methods import Gate, routed_handlers, service_handlers
 from hypersdk_kernel.server.notify import notify
+from hypersdk_kernel.server.ownservices import OwnHandlers
 from hypersdk_kernel.server.reflection import reflection_handlers
 from hypersdk_kernel.server.statedir import StateDir, claim
 from hypersdk_kernel.server.streams import Streams
@@ -194,7 +195,7 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
             metrics = Metrics()
             measuring.attach(metrics, store, deliveries)
         gate = replace(gate, metrics=metrics)
-        handlers, health = _handlers(gate, services, router)
+        handlers, health = _handlers(gate, services, router, registry)
         server = make_server(
             handlers, max_message_bytes=settings.max_message_bytes, max_streams=settings.max_streams
         )
@@ -275,7 +276,7 @@ def _gate(
 
 
 def _handlers(
-    gate: Gate, services: list[Service], router: Router
+    gate: Gate, services: list[Service], router: Router, registry: Registry
 ) -> tuple[list[grpc.GenericRpcHandler], HealthService]:
     routes = {(route.service, route.method): route for route in router.routes()}
     domain = sorted({service for service, _ in routes})
@@ -290,7 +291,12 @@ def _handlers(
     for name in domain:
         descriptor = descriptor_pool.Default().FindServiceByName(name)
         handlers.append(routed_handlers(gate, descriptor, lambda method, name=name: answer(name, method)))  # type: ignore[misc]
-    handlers.append(reflection_handlers(gate, [*names, health.descriptor.full_name]))
+    own = OwnHandlers(gate, registry, router)
+    live = own.live
+    handlers.append(
+        reflection_handlers(gate, [*names, health.descriptor.full_name], lambda: [found for _, found in live()])
+    )
+    handlers.append(own)
     return handlers, health
 
 

@@ -225,6 +225,12 @@ def upload_handler(gate: Gate, entry: _Entry, method: Handler) -> grpc.RpcMethod
     return grpc.stream_unary_rpc_method_handler(handle)
 
 
+def method_handler(gate: Gate, method: MethodDescriptor, answer: Handler) -> grpc.RpcMethodHandler[Any, Any]:
+    """One unary method, authenticated."""
+    path = f"/{method.containing_service.full_name}/{method.name}"
+    return unary_handler(gate, _Entry(method, path, public=False), answer)
+
+
 def routed_handlers(
     gate: Gate, descriptor: Any, call_route: Callable[[str], Callable[[Any, Call], Awaitable[Message]]]
 ) -> grpc.GenericRpcHandler:

@@ -19,7 +19,9 @@
           "spec_schema": {…},                     task: JSON Schema of Job.spec; see below
           "uses": ["format/*"],                   task, provider: components to import beside it in a runner
           "network": [], "errors": ["…"],
-          "methods": {"InspectImage": {"idempotent": true, "timeout_s": 30}}
+          "methods": {"InspectImage": {"idempotent": true, "timeout_s": 30}},
+          "descriptor_set": "notes.binpb"         a gRPC service of its own: a FileDescriptorSet with all imports,
+                                                  package data beside this file
         }
       }
     }
@@ -59,6 +61,7 @@ KINDS = frozenset(
     }
 )
 MAX_MANIFEST_BYTES = 1 << 20
+MAX_DESCRIPTOR_BYTES = 1 << 20
 
 Concurrency = Literal["serial", "per_handle", "parallel"]
 
@@ -66,6 +69,7 @@ _COMPONENT = re.compile(r"^([a-z]+)/([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)$")
 _NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,126}[A-Za-z0-9])?$")
 _VERSION = re.compile(r"^(0|[1-9]\d{0,3})\.(0|[1-9]\d{0,3})$")
 _CAPABILITY = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
+_FILE = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$")
 _REASON = re.compile(r"^[A-Z][A-Z0-9_]{2,62}$")
 
 
@@ -76,6 +80,19 @@ class MethodPolicy:
 
     idempotent: bool = False
     timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class OwnApi:
+    """A component's descriptor set and what it declares, filled in by who reads the plugin's files.
+
+    names    `package:…` and `file:…` that no other plugin may define
+    methods  full names of its gRPC methods: `example.notes.v1.NoteService.AddNote`
+    """
+
+    data: bytes = field(repr=False)
+    names: frozenset[str] = frozenset()
+    methods: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +112,8 @@ class ComponentManifest:
     network: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
     methods: Mapping[str, MethodPolicy] = field(default_factory=dict)
+    descriptor_set: str = ""
+    own: OwnApi | None = None
 
     @property
     def name(self) -> str:
@@ -123,6 +142,7 @@ class ComponentManifest:
             "methods": {
                 name: {"idempotent": p.idempotent, "timeout_s": p.timeout_s} for name, p in self.methods.items()
             },
+            "descriptor_set": self.descriptor_set,
         }
 
 
@@ -200,7 +220,7 @@ def _parse(data: Any, faults: list[FieldViolation]) -> Manifest | None:
 
 _FIELDS = frozenset(
     {"summary", "aliases", "extensions", "capabilities", "concurrency", "config_schema", "spec_schema", "uses",
-     "network", "errors", "methods"}
+     "network", "errors", "methods", "descriptor_set"}
 )  # fmt: skip
 
 
@@ -232,6 +252,9 @@ def _parse_component(key: str, value: Any, fault: Any) -> ComponentManifest | No
             return {}
         return found
 
+    descriptor_set = value.get("descriptor_set", "")
+    if descriptor_set and not (isinstance(descriptor_set, str) and _FILE.match(descriptor_set)):
+        fault(f"{path}.descriptor_set", "must be the name of a file beside manifest.json")
     concurrency = value.get("concurrency", "serial")
     if concurrency not in {"serial", "per_handle", "parallel"}:
         fault(f"{path}.concurrency", "must be serial, per_handle or parallel")
@@ -249,6 +272,7 @@ def _parse_component(key: str, value: Any, fault: Any) -> ComponentManifest | No
         network=strings("network"),
         errors=strings("errors", _REASON),
         methods=_parse_methods(value.get("methods", {}), path, fault),
+        descriptor_set=str(descriptor_set),
     )
 
 
