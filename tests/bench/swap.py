@@ -16,10 +16,11 @@ from pathlib import Path
 from hypersdk.client import Client
 from hypersdk.errors import HyperError
 
-from tests.bench.kernel import kernel
+from tests.bench.kernel import kernel, smaps
 from tests.bench.rows import Row, case, percentile, ratio
+from tests.support import chaos
 from tests.support.daemon import Daemon
-from tests.support.swapping import ONCE_ONLY, PLUGIN, SLOW_CODE, under_load
+from tests.support.swapping import ONCE_ONLY, PLUGIN, SLOW_CODE, UNWELL, under_load
 from tests.support.wheels import FORMAT_CODE, make_wheel
 
 THREADS = 32
@@ -82,7 +83,8 @@ def swap_to_bad_versions() -> Iterator[Row]:
         "start": {"code": "__import__('time').sleep(3600)"},
         "api": {"manifest": ONCE_ONLY | {"api_version": "7.0"}},
         "manifest": {"manifest": ONCE_ONLY | {"components": {"format/other": {}}}},
-        "check": {"code": FORMAT_CODE + "    def __init__(self, needed): ...\n"},
+        "class": {"code": FORMAT_CODE + "    def __init__(self, needed): ...\n"},
+        "check": UNWELL,
         "dependency": {"requires": ("surely-not-there",)},
         "tampered": {"record": {"hypersdk_format_swapped/__init__.py": "sha256=" + "A" * 43}},
     }
@@ -107,6 +109,45 @@ def swap_to_bad_versions() -> Iterator[Row]:
                 back = time.perf_counter() - start
             yield Row(f"swap-bad-{name}", len(load.failures) + len(load.wrong), "calls", must=0)
             yield Row(f"swap-bad-{name}-back", back, "s")
+
+
+@case("swap-chaos")
+def hosts_die_at_random() -> Iterator[Row]:
+    """60 s of kill -9 and SIGSTOP of 12 hosts under 24 clients: what callers notice, and how soon it is over."""
+    with kernel() as (daemon, client, folder):
+        components = chaos.install(client, folder, 12)
+        with chaos.under_chaos(address_of(daemon), components) as load:
+            load.harm_for(client, seconds=60.0, pause_s=1.6, seed=20)
+        recoveries = [seconds for seconds in load.recoveries() if seconds is not None]
+        yield Row("swap-chaos-harmed", len(load.harms), "hosts", better="more")
+        yield Row("swap-chaos-unrecovered", len(load.harms) - len(recoveries), "hosts", must=0)
+        yield Row("swap-chaos-forbidden", len(load.forbidden), "calls", must=0)
+        yield Row("swap-chaos-unknown", load.unknown, "calls")
+        yield Row("swap-chaos-answered", len(load.answers), "calls", better="more")
+        yield Row("swap-chaos-recovery-p50", statistics.median(recoveries), "s")
+        yield Row("swap-chaos-recovery-max", max(recoveries), "s", must=1.0)
+
+
+@case("swap-forty")
+def start_with_forty_plugins() -> Iterator[Row]:
+    """Start of a kernel that has 40 more plugins installed, and what it needs when idle."""
+    with kernel() as (daemon, client, folder):
+        for number in range(40):
+            wheel = make_wheel(folder, distribution=f"hypersdk-format-extra{number}", component=f"extra{number}")
+            client.plugins.install(str(wheel), install_only=number % 2 == 0)
+        times = []
+        for _ in range(5):
+            daemon.stop()
+            start = time.perf_counter()
+            daemon.start()
+            times.append(time.perf_counter() - start)
+        installed = len(list(client.plugins.list()))
+        assert daemon.process is not None
+        yield Row("swap-forty-plugins", installed, "plugins", must=40, better="more")
+        yield Row("swap-forty-start", statistics.median(times), "s", must=1.0)
+        time.sleep(2.0)
+        resident, private = smaps(daemon.process.pid)
+        yield Row("swap-forty-memory", private, "MiB private", resident, None, None)
 
 
 @case("swap-drop")

@@ -8,7 +8,7 @@ import pytest
 from hypersdk.api.jobs.v1 import jobs_pb2
 from hypersdk.client import Client
 from hypersdk.errors import HyperError
-from support.swapping import ONCE_ONLY, PLUGIN, SLOW_CODE, under_load, waiting_wheel
+from support.swapping import ONCE_ONLY, PLUGIN, SLOW_CODE, UNWELL, under_load, waiting_wheel
 from support.wheels import FORMAT_CODE, make_wheel
 
 pytestmark = pytest.mark.faults
@@ -65,6 +65,7 @@ def test_the_same_load_notices_an_answer_of_a_wrong_version(client, address, tmp
 
 SOUND = ONCE_ONLY | {"components": {"format/swapped": {"concurrency": "parallel"}}}
 REFUSED = {
+    "fails its self-check": UNWELL,
     "does not import": {"code": "raise ImportError('no')"},
     "dies at its start": {"code": "import os; os._exit(1)"},
     "cannot be made": {"code": FORMAT_CODE + "    def __init__(self, needed): ...\n"},
@@ -84,11 +85,37 @@ TURNS_BAD = {
 def test_versions_that_cannot_serve_are_refused_and_no_call_notices(client, address, tmp_path):
     install(client, tmp_path, "1.0")
     with under_load(address, "1.0", THREADS) as load:
+        reasons = []
         for fault in REFUSED.values():
-            with pytest.raises(HyperError):
+            with pytest.raises(HyperError) as refused:
                 client.plugins.upload(make_wheel(tmp_path, "2.0", **fault))
+            reasons.append(refused.value.reason)
+    assert reasons[0] == "PLUGIN_SELF_CHECK_FAILED"
     assert (load.failures, load.wrong) == ([], [])
     assert client.plugins.get(PLUGIN).active_generation.version == "1.0"
+
+
+def test_a_version_that_hangs_at_its_start_is_refused_and_no_call_notices(client, address, tmp_path):
+    install(client, tmp_path, "1.0")
+    with under_load(address, "1.0", 4) as load, pytest.raises(HyperError, match="not activated"):
+        client.plugins.upload(make_wheel(tmp_path, "2.0", code="__import__('time').sleep(3600)"))
+    assert (load.failures, load.wrong) == ([], [])
+    assert client.plugins.get(PLUGIN).active_generation.version == "1.0"
+
+
+@pytest.mark.parametrize("fault", TURNS_BAD)
+def test_a_canary_that_is_bad_is_withdrawn_and_no_idempotent_call_fails(client, address, tmp_path, fault):
+    install(client, tmp_path, "1.0")
+    bad = FORMAT_CODE.replace('return {"version": "@version"}', TURNS_BAD[fault])
+    client.plugins.upload(make_wheel(tmp_path, "2.0", code=bad), install_only=True)
+    with under_load(address, "1.0", THREADS, timeout_s=5.0) as load:
+        client.plugins.activate(PLUGIN, version="2.0", canary_percent=20)
+        deadline = time.monotonic() + 20
+        while not client.plugins.get(PLUGIN).generations[-1].failure_reason:
+            assert time.monotonic() < deadline, "it was not withdrawn"
+            time.sleep(0.05)
+    assert (load.failures, load.wrong) == ([], [])
+    assert client.plugins.get(PLUGIN).generations[-1].failure_reason == "PLUGIN_PROBATION_FAILED"
 
 
 @pytest.mark.parametrize("fault", TURNS_BAD)
@@ -118,7 +145,7 @@ def test_running_jobs_finish_on_the_version_that_they_began_with(client, tmp_pat
         while client.jobs.get(job.name).state != jobs_pb2.JOB_STATE_RUNNING:
             time.sleep(0.02)
         jobs[job.name] = version
-    for turn in range(6):
+    for turn in range(20):
         client.plugins.activate("plugins/task-wait", version=versions[turn % 3])
     client.plugins.collect_garbage()
     until.touch()

@@ -50,6 +50,16 @@ ONCE_ONLY = {
 }  # fmt: skip
 """With this manifest the kernel repeats nothing, so that repetition cannot hide what a swap loses."""
 
+UNWELL = {
+    "manifest": ONCE_ONLY | {"components": {"format/swapped": {"concurrency": "parallel"}, "pricing/unwell": {}}},
+    "files": {
+        "hypersdk_format_swapped-2.0.dist-info/entry_points.txt": "[hypersdk.format]\nswapped = "
+        "hypersdk_format_swapped:Plugin\n[hypersdk.pricing]\nunwell = hypersdk_format_swapped.prices:Unwell\n",
+        "hypersdk_format_swapped/prices.py": "from hypersdk.plugin.pricing import PriceTable\n\n\n"
+        "class Unwell(PriceTable):\n    default_region = ''\n\n    def rows(self):\n        raise KeyError('rows')\n",
+    },
+}  # fmt: skip
+"""A wheel of version 2.0 whose second component answers Health with a defect."""
 TASK_CODE = """
 import os
 import time

@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import signal
 
 import pytest
 from hosting_fakes import eventually, make_component, make_pool
 from hypersdk.errors import DeadlineExceeded, Internal, NotFound, ResourceExhausted
 from hypersdk.plugin.manifest import MethodPolicy
 from hypersdk_kernel.hosting.host import method_policy
+from hypersdk_kernel.hosting.stopped import StoppedHosts
 from hypersdk_kernel.model.connection import ResolvedConnection
 from hypersdk_kernel.model.plugin import HostState
 
@@ -166,3 +168,20 @@ def test_reading_methods_may_be_repeated_unless_the_manifest_says_otherwise():
     assert method_policy(plain, "GetOnce") == MethodPolicy(False, 3)
     for method, idempotent in {"GetDisk": True, "ListDisks": True, "Health": True, "DeleteDisk": False}.items():
         assert method_policy(plain, method).idempotent is idempotent
+
+
+async def test_a_stopped_host_is_ended_when_it_does_not_go_on_and_left_alone_when_it_does(pools):
+    pool, component = pools(), make_component()
+    watch = StoppedHosts(pool.processes, grace_s=0.05)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, watch.look)
+    try:
+        first = (await pool.call(component, "", "GetIt", {}, None, 5.0))["pid"]
+        os.kill(first, signal.SIGSTOP)
+        os.kill(first, signal.SIGCONT)
+        await asyncio.sleep(0.1)
+        assert (await pool.call(component, "", "GetIt", {}, None, 5.0))["pid"] == first
+        os.kill(first, signal.SIGSTOP)
+        assert (await pool.call(component, "", "GetIt", {}, None, 5.0))["pid"] != first
+        assert "was stopped by a signal" in pool.status(component.generation).last_error
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGCHLD)

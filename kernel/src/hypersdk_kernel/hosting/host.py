@@ -150,6 +150,11 @@ class Host:
         )
 
     @property
+    def process(self) -> HostProcess | None:
+        """The one that runs, if one does."""
+        return self._process
+
+    @property
     def waiting(self) -> int:
         """Calls whose callers wait."""
         return self._open

@@ -129,6 +129,16 @@ class HostProcess:
         return not self.peer.closed.done()
 
     @property
+    def stopped(self) -> bool:
+        """Halted by a signal, and not ended."""
+        if not self.alive or not self._child.running:
+            return False
+        try:
+            return os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return False  # it has just ended
+
+    @property
     def cause(self) -> str:
         """Why it ended, for people; the exit status comes in when the process is reaped."""
         if self.peer.failure is not None:

@@ -120,6 +120,10 @@ class HostPool:
         """A process of `generation` apart from its host died or did not come up: counts on its probation."""
         self._crashed(generation, cause)
 
+    def processes(self) -> list[HostProcess]:
+        """Those that serve."""
+        return [host.process for host in self._hosts.values() if host.process is not None]
+
     def status(self, generation: Generation) -> HostStatus:
         host = self._hosts.get(generation.name)
         return host.status() if host is not None else HostStatus()

@@ -51,6 +51,7 @@ from hypersdk_kernel.hosting.registry import Registry
 from hypersdk_kernel.hosting.removal import Removal
 from hypersdk_kernel.hosting.router import Router
 from hypersdk_kernel.hosting.sourcewatch import SourceWatcher
+from hypersdk_kernel.hosting.stopped import StoppedHosts
 from hypersdk_kernel.hosting.supervisor import HostPool
 from hypersdk_kernel.hosting.swap import SwapPolicy
 from hypersdk_kernel.hosting.trust import Trust
@@ -132,6 +133,10 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         registry = Registry(await _restored(found, store, builds, clock), clock.now)
         hosts = HostPool(clock, registry.redact, verify=builds.check)
         stack.push_async_callback(hosts.close, settings.grace_s)
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(RuntimeError):  # not in the main thread, as in tests: the heartbeat finds them too
+            loop.add_signal_handler(signal.SIGCHLD, StoppedHosts(hosts.processes).look)
+            stack.callback(loop.remove_signal_handler, signal.SIGCHLD)
         ledger = Ledger(store, registry, clock)
         policy = SwapPolicy(probation=ProbationPolicy(settings.probation_s))
         lifecycle = Lifecycle(ledger, builds, registry, hosts, clock, policy, find)
