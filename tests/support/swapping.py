@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 from hypersdk.api.formats.v1 import formats_pb2, formats_pb2_grpc
@@ -89,6 +90,13 @@ def waiting_wheel(folder: Path, version: str) -> Path:
         folder, version, distribution="hypersdk-task-wait", kind="task", component="wait", code=TASK_CODE,
         manifest=manifest, files={"hypersdk_task_wait/late.py": f"VERSION = {version!r}"},
     )  # fmt: skip
+
+
+def install_versions(client: Client, folder: Path, versions: Sequence[str], **kw: Any) -> None:
+    """Versions of the plugin, the first of which answers. `kw`: see make_wheel."""
+    for version in versions:
+        client.plugins.upload(make_wheel(folder, version, **kw))
+    client.plugins.activate(PLUGIN, version=versions[0])
 
 
 @dataclass
