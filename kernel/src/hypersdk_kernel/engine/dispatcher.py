@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,8 +72,9 @@ class Dispatcher:
         runs: Path,
         settings: RunnerSettings,
         verify: Callable[[Generation], None] = lambda _generation: None,
+        host_command: Callable[[Generation], Sequence[str]] = lambda _generation: (),
     ) -> None:
-        """`verify` raises DataLoss when a generation's files are not those that were installed."""
+        """`verify` and `host_command`: see Preparer."""
         self.settings = settings
         self.draining = False
         self.maintenance = False
@@ -84,7 +85,7 @@ class Dispatcher:
         self._store = store.leading
         self._active = False
         self._clock = clock
-        self._preparer = Preparer(registry, connections, runs, verify)
+        self._preparer = Preparer(registry, connections, runs, verify, host_command)
         self._cleaner = Cleaner(clock, self._preparer.spec, settings.cancel_grace_s)
         self._runners: dict[str, Runner] = {}
         self._starting: set[str] = set()

@@ -5,7 +5,7 @@ Not here: hosts, services, listeners (server.app is the composition root; this i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hypersdk_kernel.engine import taskspec
@@ -40,15 +40,16 @@ class Engine:
         runs: Path,
         settings: RunnerSettings,
         verify: Callable[[Generation], None] = lambda _generation: None,
+        host_command: Callable[[Generation], Sequence[str]] = lambda _generation: (),
     ) -> None:
-        """`verify` raises DataLoss when a generation's files are not those that were installed."""
+        """`verify` and `host_command`: see Preparer."""
         self.started = False
         self.store = store
         self.connections = connections
         self.windows = Documents(store, WINDOWS)
         self.limits = Documents(store, LIMITS)
         self.window_book = WindowBook(self.windows)
-        self.dispatcher = Dispatcher(store, clock, registry, connections, runs, settings, verify)
+        self.dispatcher = Dispatcher(store, clock, registry, connections, runs, settings, verify, host_command)
         self.control = QueueControl(store, clock, self.limits, self.window_book, self.dispatcher)
         admission = self.dispatcher.admission
         self.submission = Submission(

@@ -6,7 +6,7 @@ Not here: starting it (runner), choosing when (dispatcher).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ _PROTOCOL = 1
 
 class Preparer:
     """Looks up what a job's spec names. `verify` raises DataLoss when a generation's files are not those that were
-    installed."""
+    installed; `host_command` is what starts the host of one that is not written in Python (HostCommands.of)."""
 
     def __init__(
         self,
@@ -32,7 +32,9 @@ class Preparer:
         connections: Connections,
         runs: Path,
         verify: Callable[[Generation], None] = lambda _generation: None,
+        host_command: Callable[[Generation], Sequence[str]] = lambda _generation: (),
     ) -> None:
+        self._host_command = host_command
         self._verify = verify
         self._registry = registry
         self._connections = connections
@@ -65,7 +67,7 @@ class Preparer:
             "job_dir": str(self.rundir(job.uid).path),
             "bandwidth_limit_bytes": job.bandwidth_limit_bytes,
             "paused": False,
-            "components": {c.name: taskspec.component_to_wire(c) for c in components},
+            "components": {c.name: taskspec.component_to_wire(c, self._host_command(c.generation)) for c in components},
             "connections": {name: {**c.to_wire(), "component": c.component} for name, c in resolved.items()},
         }
         return components, spec

@@ -152,8 +152,8 @@ def pinned_components(registry: Components, pins: Iterable[Pin]) -> list[ActiveC
     return out
 
 
-def component_to_wire(component: ActiveComponent) -> dict[str, Any]:
-    """A component as a runner's spec has it."""
+def component_to_wire(component: ActiveComponent, host: Sequence[str] = ()) -> dict[str, Any]:
+    """A component as a runner's spec has it. `host`: what starts its host when it is not written in Python."""
     return {
         "entry": component.entry,
         "search_path": list(component.generation.search_path),
@@ -161,4 +161,11 @@ def component_to_wire(component: ActiveComponent) -> dict[str, Any]:
         "generation": component.generation.name,
         "digest": component.generation.digest,
         "version": component.generation.version,
+        **(_host_to_wire(component, host) if host else {}),
     }
+
+
+def _host_to_wire(component: ActiveComponent, host: Sequence[str]) -> dict[str, Any]:
+    """What a runner needs to start a host of its own: the words, and the whole manifest to introduce it with."""
+    assert component.generation.manifest is not None
+    return {"host": list(host), "package": component.generation.manifest.to_json()}

@@ -76,6 +76,11 @@ def _unanswered(rpcs: object, generation: Generation) -> list[str]:
     return sorted(missing)
 
 
+def not_started(generation: Generation, error: HyperError) -> HandshakeFailed:
+    """What is said when there is nothing to shake hands with."""
+    return _failed(generation, error.message, error.reason)
+
+
 def _failed(generation: Generation, why: str, cause: str) -> HandshakeFailed:
     return HandshakeFailed(
         f"the host of {generation.distribution} {generation.version} did not start: {why}",

@@ -20,7 +20,8 @@ from hypersdk.errors import DeadlineExceeded, HyperError
 
 from hypersdk_kernel.hosting.backoff import BackoffPolicy
 from hypersdk_kernel.hosting.childlog import ChildLog
-from hypersdk_kernel.hosting.handshake import handshake
+from hypersdk_kernel.hosting.foreign import HostCommands
+from hypersdk_kernel.hosting.handshake import handshake, not_started
 from hypersdk_kernel.hosting.lanes import Lanes
 from hypersdk_kernel.hosting.peer import Peer
 from hypersdk_kernel.hosting.process import Child, spawn
@@ -38,7 +39,9 @@ log = structlog.get_logger(__name__)
 class HostPolicy:
     """How hosts are run. Seconds.
 
-    command         what to start; `--fd N` is appended. -B: a plugin's folder in the store is never written to
+    command         what to start for a Python plugin; `--fd N` is appended. -B: a plugin's folder in the store is never
+                    written to
+    commands        what to start for others
     start_s         from start to the end of the handshake
     heartbeat_s     between pings; one that is not answered within `heartbeat_timeout_s` means that the host hangs
     abandoned_s     a call that goes on for so long after its caller has gone means that it hangs: the host is ended,
@@ -50,6 +53,7 @@ class HostPolicy:
     """
 
     command: Sequence[str | Path] = (sys.executable, "-I", "-B", "-m", "hypersdk.host")
+    commands: HostCommands = field(default_factory=HostCommands)
     start_s: float = 10.0
     heartbeat_s: float = 5.0
     heartbeat_timeout_s: float = 5.0
@@ -77,6 +81,7 @@ class HostProcess:
         redact: Callable[[Mapping[str, Any]], Mapping[str, Any]],
         on_end: Callable[[HostProcess], None],
         on_idle: Callable[[HostProcess], bool],
+        command: Sequence[str | Path],
         pass_fds: Sequence[int] = (),
     ) -> None:
         self.generation = generation
@@ -91,7 +96,7 @@ class HostProcess:
         self.in_flight = 0
         self.lanes = Lanes()
         self._serving = False
-        self._child, self.peer = self._launch(pass_fds)
+        self._child, self.peer = self._launch(command, pass_fds)
         self._reaper = self._loop.create_task(self._reap())
         self._heart: asyncio.Task[None] | None = None
         self.peer.closed.add_done_callback(self._on_closed)
@@ -108,7 +113,13 @@ class HostProcess:
     ) -> HostProcess:
         """A host that is ready for calls and has `pass_fds`, under their numbers here. Raises
         HandshakeFailed, Unavailable (PROCESS_START_FAILED)."""
-        process = cls(generation, policy, redact, on_end, on_idle, pass_fds)
+        command: Sequence[str | Path] = policy.command
+        if generation.manifest is not None and generation.manifest.host is not None:
+            try:
+                command = await asyncio.to_thread(policy.commands.of, generation)
+            except HyperError as exc:
+                raise not_started(generation, exc) from exc
+        process = cls(generation, policy, redact, on_end, on_idle, command, pass_fds)
         try:
             await handshake(process.peer, generation, policy.start_s)
         except BaseException:
@@ -171,13 +182,13 @@ class HostProcess:
             self.kill("did not stop when asked")
             await asyncio.shield(self._reaper)
 
-    def _launch(self, more_fds: Sequence[int]) -> tuple[Child, Peer]:
+    def _launch(self, command: Sequence[str | Path], more_fds: Sequence[int]) -> tuple[Child, Peer]:
         ours, theirs = socket.socketpair()
         ends: list[int] = []
         try:
             ends = [self._log.attach("stdout"), self._log.attach("stderr")]
             child = spawn(
-                [*self._policy.command, "--fd", str(theirs.fileno())],
+                [*command, "--fd", str(theirs.fileno())],
                 pass_fds=(theirs.fileno(), *more_fds), stdout=ends[0], stderr=ends[1],
             )  # fmt: skip
         except BaseException:

@@ -43,6 +43,8 @@ from hypersdk_kernel.events.delivery import Deliveries
 from hypersdk_kernel.hosting import restore
 from hypersdk_kernel.hosting.discovery import discover
 from hypersdk_kernel.hosting.dropfolder import DropFolder
+from hypersdk_kernel.hosting.foreign import HostCommands
+from hypersdk_kernel.hosting.host_process import HostPolicy
 from hypersdk_kernel.hosting.install import PluginStore, Sources
 from hypersdk_kernel.hosting.ledger import KERNEL, Ledger
 from hypersdk_kernel.hosting.lifecycle import Lifecycle
@@ -131,7 +133,8 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         trust = Trust.of(settings.plugin_keys, settings.require_signatures, settings.plugin_allow)
         builds = PluginStore(state.plugins, Sources(settings.plugin_wheels, settings.plugin_index), trust)
         registry = Registry(await _restored(found, store, builds, clock), clock.now)
-        hosts = HostPool(clock, registry.redact, verify=builds.check)
+        commands = HostCommands(settings.host_interpreters)
+        hosts = HostPool(clock, registry.redact, HostPolicy(commands=commands), builds.check)
         stack.push_async_callback(hosts.close, settings.grace_s)
         loop = asyncio.get_running_loop()
         with contextlib.suppress(RuntimeError):  # not in the main thread, as in tests: the heartbeat finds them too
@@ -148,7 +151,7 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         )
         runs = settings.runs_dir or state.runs
         ensure_directory(runs)
-        engine = Engine(store, clock, registry, connections, runs, runner_settings, builds.check)
+        engine = Engine(store, clock, registry, connections, runs, runner_settings, builds.check, commands.of)
         dispatcher, jobs = engine.dispatcher, engine.jobs
         dispatcher.admission.gates.append(
             CarbonGate(store, clock, registry, hosts, dispatcher.persist, dispatcher.admission.reconsider)
@@ -169,9 +172,7 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         router = Router(registry, hosts, connections.resolve, connections.names)
         gate = _gate(settings, state, clock, auditor, validator)
         api = Api(f"unix:{state.socket}", gate.authenticator.mint, gate.authenticator.revoke)
-        keeper = Keeper(
-            connections, lambda name: Unit(name, registry, hosts, connections.resolve, api, clock)
-        )
+        keeper = Keeper(connections, lambda name: Unit(name, registry, hosts, connections.resolve, api, clock))
         services: list[Service] = [
             JobService(jobs, JobWatcher(jobs, bus, settings.heartbeat_s), engine.explainer, dispatcher),
             JobGroupService(engine.groups),
@@ -267,9 +268,7 @@ async def _drain(
     await streams.drain()
 
 
-def _gate(
-    settings: Settings, state: StateDir, clock: Clock, auditor: Auditor, validator: RequestValidator
-) -> Gate:
+def _gate(settings: Settings, state: StateDir, clock: Clock, auditor: Auditor, validator: RequestValidator) -> Gate:
     return Gate(
         authenticator=Authenticator(ensure_token(state.token) if settings.tcp else None, clock),
         validator=validator,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hypersdk.errors import FieldViolation, InvalidArgument
+from hypersdk.plugin.hostcommand import INTERPRETERS
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
@@ -71,6 +72,7 @@ class Settings(BaseSettings):
     plugin_keys: Path | None = Field(None, description="public key, or folder of them, that may sign plugins")
     require_signatures: bool = Field(False, description="install only wheels that a key of plugin_keys signed")
     plugin_allow: tuple[str, ...] = Field((), description="plugins that may be installed: NAME*, NAME==1.2; none: all")
+    host_interpreters: tuple[str, ...] = Field(INTERPRETERS, description="what may run hosts that are not Python")
     probation_s: float = Field(30.0, ge=0, le=3600, description="how long a swapped plugin can be taken back")
     grace_s: float = Field(10.0, ge=0, le=3600, description="for calls in flight when the daemon stops")
 

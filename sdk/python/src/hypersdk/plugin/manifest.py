@@ -7,6 +7,7 @@
       "name": "hypersdk-format-qcow2",            the distribution's name
       "api_version": "1.0",                       the contracts it was written against, major.minor
       "summary": "QCOW2 disk images",
+      "host": {"command": [...]},                 only where the host is not Python: hypersdk.plugin.hostcommand
       "components": {
         "format/qcow2": {                         kind/id, one for each entry point
           "summary": "…",
@@ -41,6 +42,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from hypersdk.errors import FieldViolation, InvalidArgument
+from hypersdk.plugin.hostcommand import HostCommand
 
 API_VERSION = (1, 1)
 """Major and minor of the contracts in this SDK."""
@@ -148,12 +150,13 @@ class ComponentManifest:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A whole plugin's manifest. `api_version` is (major, minor)."""
+    """A whole plugin's manifest. `api_version` is (major, minor); `host` None: a Python host serves it."""
 
     name: str
     api_version: tuple[int, int]
     summary: str
     components: Mapping[str, ComponentManifest]
+    host: HostCommand | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The document that `parse` turns into this manifest."""
@@ -162,6 +165,7 @@ class Manifest:
             "name": self.name,
             "api_version": ".".join(map(str, self.api_version)),
             "summary": self.summary,
+            **({"host": self.host.to_json()} if self.host is not None else {}),
             "components": {name: component.to_json() for name, component in self.components.items()},
         }
 
@@ -193,7 +197,7 @@ def _parse(data: Any, faults: list[FieldViolation]) -> Manifest | None:
     if not isinstance(data, dict):
         fault("", "must be a JSON object")
         return None
-    for key in data.keys() - {"manifest_version", "name", "api_version", "summary", "components"}:
+    for key in data.keys() - {"manifest_version", "name", "api_version", "summary", "host", "components"}:
         fault(str(key), "is not a manifest field")
     if data.get("manifest_version") != 1:
         fault("manifest_version", "must be 1")
@@ -213,9 +217,10 @@ def _parse(data: Any, faults: list[FieldViolation]) -> Manifest | None:
         component = _parse_component(str(key), value, fault)
         if component is not None:
             components[key] = component
+    host = HostCommand.parse(data["host"], fault) if "host" in data else None
     if faults or match is None:
         return None
-    return Manifest(str(name), (int(match[1]), int(match[2])), str(data.get("summary", "")), components)
+    return Manifest(str(name), (int(match[1]), int(match[2])), str(data.get("summary", "")), components, host)
 
 
 _FIELDS = frozenset(

@@ -7,14 +7,14 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
 
-from hypersdk.errors import HyperError, InvalidArgument, NotFound, from_exception
+from hypersdk.errors import HyperError, InvalidArgument, NotFound, Unsupported, from_exception
 from hypersdk.plugin.image_format import ImageFormat
 from hypersdk.plugin.loading import create, extend_search_path, load
 from hypersdk.plugin.provider import Provider
 from hypersdk.plugin.storage import Storage
 from hypersdk.plugin.task import Task
 from hypersdk.runner.log import AttemptLog
-from hypersdk.runner.spec import ConnectionSpec, RunnerSpec
+from hypersdk.runner.spec import ComponentSpec, ConnectionSpec, RunnerSpec
 
 
 class Components:
@@ -95,10 +95,22 @@ class Components:
             raise InvalidArgument(text, reason="CONNECTION_KIND_WRONG")
         with self._lock:
             if connection not in self._connected:
-                instance = create(granted.component, self._class(granted.component))
+                component = self._spec.components.get(granted.component)
+                if component is not None and component.host:
+                    instance = self._foreign(connection, granted.component, component)
+                else:
+                    instance = create(granted.component, self._class(granted.component))
                 instance.configure(granted.config, granted.secrets)
                 self._connected[connection] = instance
             return self._connected[connection]
+
+    def _foreign(self, connection: str, name: str, component: ComponentSpec) -> Any:
+        """A stand-in for a component whose host is not written in Python."""
+        if not name.startswith("provider/"):
+            raise _not_python(name)
+        from hypersdk.runner.foreign import ForeignProvider
+
+        return ForeignProvider(connection, name, component, self._spec.attempt_dir / "hosts", self._log)
 
     def _granted(self, connection: str) -> ConnectionSpec:
         granted = self._spec.connections.get(connection)
@@ -120,6 +132,8 @@ class Components:
                         f"{component} is not among this job's components; install it or name it in `uses`",
                         reason="COMPONENT_NOT_GRANTED",
                     )
+                if wanted.host:
+                    raise _not_python(component)
                 self._classes[component] = load(component, wanted.entry)
             return self._classes[component]
 
@@ -131,3 +145,12 @@ class Components:
 
     def _format_components(self) -> Iterator[str]:
         return (name for name in self._spec.components if name.startswith("format/"))
+
+
+def _not_python(component: str) -> Unsupported:
+    return Unsupported(
+        f"{component} is not written in Python, and of such components a job can use providers alone (their disks come "
+        "over NBD)",
+        reason="COMPONENT_NOT_PYTHON",
+        metadata={"component": component},
+    )

@@ -73,9 +73,7 @@ class RunnerContext(TaskContext):
     def image_formats(self) -> Sequence[ImageFormat]:
         return self._components.image_formats()
 
-    def open_image(
-        self, path: Path, format_name: str = "", options: Mapping[str, str] | None = None
-    ) -> BlockSource:
+    def open_image(self, path: Path, format_name: str = "", options: Mapping[str, str] | None = None) -> BlockSource:
         named = self.image_format(format_name) if format_name else None
         return open_source(path, options, named, self.image_formats)
 

@@ -44,9 +44,7 @@ class Journal:
         """Number of the last committed record; 0 when there is none."""
         return self._seq
 
-    def append(
-        self, kind: str, fields: Mapping[str, Any], *, sync: bool = False, verbatim: bool = False
-    ) -> int:
+    def append(self, kind: str, fields: Mapping[str, Any], *, sync: bool = False, verbatim: bool = False) -> int:
         """Commit one record and return its number. `sync`: on stable storage when it returns. `verbatim`: not
         redacted, for what must be read back as it was and was checked by the caller.
 

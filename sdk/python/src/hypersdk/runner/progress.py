@@ -24,9 +24,7 @@ class ProgressMeter:
     """Takes what a task tells as often as it likes. `published` is the last one for the kernel, `version`
     counts them; both change under `journal.changed`, whose waiters are notified."""
 
-    def __init__(
-        self, journal: Journal, redactor: Redactor, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, journal: Journal, redactor: Redactor, clock: Callable[[], float] = time.monotonic) -> None:
         self._journal = journal
         self._redactor = redactor
         self._clock = clock

@@ -20,11 +20,15 @@ MIN_FILE_BYTES = 64 << 10
 
 @dataclass(frozen=True, slots=True)
 class ComponentSpec:
-    """A component to import: `entry` is `module:Class`, `manifest` its part of manifest.json."""
+    """A component to import: `entry` is `module:Class`, `manifest` its part of manifest.json. With `host`, the words
+    that start its host, it is not written in Python and is not imported; `package` is then the whole manifest."""
 
     entry: str
     search_path: tuple[str, ...]
     manifest: Mapping[str, Any]
+    host: tuple[str, ...] = ()
+    package: Mapping[str, Any] = field(default_factory=dict)
+    generation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,11 @@ def _component(name: str, data: Any) -> ComponentSpec:
         raise _invalid(path, "is not an object")
     search_path = _get(data, "search_path", list, [], path)
     manifest = _get(data, "manifest", dict, {}, path)
-    return ComponentSpec(_get(data, "entry", str, None, path), tuple(map(str, search_path)), manifest)
+    host = tuple(map(str, _get(data, "host", list, [], path)))
+    return ComponentSpec(
+        _get(data, "entry", str, None, path), tuple(map(str, search_path)), manifest, host,
+        _get(data, "package", dict, {}, path), _get(data, "generation", str, "", path),
+    )  # fmt: skip
 
 
 def _connection(name: str, data: Any) -> ConnectionSpec:
@@ -117,9 +125,7 @@ def _connection(name: str, data: Any) -> ConnectionSpec:
         raise _invalid(path, "is not an object")
     config = _get(data, "config", dict, {}, path)
     secrets = _get(data, "secrets", dict, {}, path)
-    return ConnectionSpec(
-        _get(data, "component", str, None, path), config, {k: str(v) for k, v in secrets.items()}
-    )
+    return ConnectionSpec(_get(data, "component", str, None, path), config, {k: str(v) for k, v in secrets.items()})
 
 
 def _get(data: Mapping[str, Any], key: str, kind: type, default: Any = None, path: str = "") -> Any:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hypersdk.errors import HyperError, InvalidArgument, NotFound
+from hypersdk.plugin.hostcommand import INTERPRETERS
 from hypersdk.plugin.manifest import Manifest
 
 GROUP = "hypersdk."
@@ -62,10 +63,12 @@ class Project:
         return folder if folder.is_dir() and not self.is_wheel else None
 
     def host_command(self) -> tuple[str, ...]:
-        """What the manifest says starts its host; empty for a Python plugin."""
-        host = self.raw.get("host") if isinstance(self.raw, dict) else None
-        command = host.get("command") if isinstance(host, dict) else None
-        return tuple(map(str, command)) if isinstance(command, list) else ()
+        """What starts its host, made absolute; empty for a Python plugin. Any interpreter is allowed here. Raises
+        FailedPrecondition (HOST_COMMAND_MISSING, HOST_COMMAND_REFUSED)."""
+        host = self.manifest.host if self.manifest is not None else None
+        if host is None or self.manifest_path is None:
+            return ()
+        return host.resolve(self.manifest_path.parent, (*INTERPRETERS, host.command[0]))
 
     def keep_kinds(self, kinds: Collection[str]) -> None:
         """Look at components of these kinds alone."""

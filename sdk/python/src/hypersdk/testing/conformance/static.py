@@ -81,11 +81,13 @@ def _present(project: Project) -> None:
     for component, entry in project.entries.items():
         module, colon, name = entry.partition(":")
         path = project.modules.joinpath(*module.split("."))
+        if _manifest(project).host is not None:
+            if not path.is_dir():
+                raise Failed(f"{component}: there is no package {module!r}")
+            continue  # a plugin in another language: a package of files without a module
         if not colon or not name:
             raise Failed(f"{component}: {entry!r} is not module:Class")
         if not path.with_suffix(".py").is_file() and not (path / "__init__.py").is_file():
-            if path.is_dir():
-                continue  # a plugin in another language: a package of files without a module
             raise Failed(f"{component}: there is no module {module!r}")
 
 
