@@ -199,7 +199,7 @@ def _parse(data: Any, faults: list[FieldViolation]) -> Manifest | None:
         return None
     for key in data.keys() - {"manifest_version", "name", "api_version", "summary", "host", "components"}:
         fault(str(key), "is not a manifest field")
-    if data.get("manifest_version") != 1:
+    if data.get("manifest_version") != 1 or data.get("manifest_version") is True:
         fault("manifest_version", "must be 1")
     name = data.get("name")
     if not isinstance(name, str) or not _NAME.match(name):
@@ -208,6 +208,8 @@ def _parse(data: Any, faults: list[FieldViolation]) -> Manifest | None:
     match = _VERSION.match(version) if isinstance(version, str) else None
     if match is None:
         fault("api_version", 'must be "major.minor"')
+    if not isinstance(data.get("summary", ""), str):
+        fault("summary", "must be a string")
     components: dict[str, ComponentManifest] = {}
     raw = data.get("components")
     if not isinstance(raw, dict) or not raw:
@@ -258,10 +260,12 @@ def _parse_component(key: str, value: Any, fault: Any) -> ComponentManifest | No
         return found
 
     descriptor_set = value.get("descriptor_set", "")
-    if descriptor_set and not (isinstance(descriptor_set, str) and _FILE.match(descriptor_set)):
+    if not isinstance(descriptor_set, str) or (descriptor_set and not _FILE.match(descriptor_set)):
         fault(f"{path}.descriptor_set", "must be the name of a file beside manifest.json")
+    if not isinstance(value.get("summary", ""), str):
+        fault(f"{path}.summary", "must be a string")
     concurrency = value.get("concurrency", "serial")
-    if concurrency not in {"serial", "per_handle", "parallel"}:
+    if not isinstance(concurrency, str) or concurrency not in {"serial", "per_handle", "parallel"}:
         fault(f"{path}.concurrency", "must be serial, per_handle or parallel")
     return ComponentManifest(
         kind=match[1],
@@ -289,7 +293,9 @@ def _parse_methods(raw: Any, path: str, fault: Any) -> dict[str, MethodPolicy]:
     for name, policy in raw.items():
         idempotent = policy.get("idempotent", False) if isinstance(policy, dict) else None
         timeout = policy.get("timeout_s", 30.0) if isinstance(policy, dict) else None
-        if not isinstance(idempotent, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 3600:
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 3600:
+            timeout = None
+        if not isinstance(idempotent, bool) or timeout is None:
             fault(f"{path}.methods.{name}", 'must be {"idempotent": bool, "timeout_s": 0 < seconds <= 3600}')
             continue
         out[str(name)] = MethodPolicy(idempotent, float(timeout))

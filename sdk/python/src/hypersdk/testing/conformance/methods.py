@@ -16,7 +16,7 @@ from hypersdk.plugin.manifest import ComponentManifest
 from hypersdk.testing.conformance.checks import Failed, Group, Skipped, Warned
 from hypersdk.testing.conformance.harness import Answer, HostHarness
 from hypersdk.testing.conformance.kinds import EFFECTS, RUNTIME, methods_of, service_of
-from hypersdk.testing.conformance.session import Subject
+from hypersdk.testing.conformance.session import Subject, demands
 
 METHODS: Group[Subject] = Group()
 
@@ -111,7 +111,7 @@ def _valid(subject: Subject) -> None:
 )  # fmt: skip
 def _hostile(subject: Subject) -> None:
     for component, method in calls(subject):
-        if method in EFFECTS:
+        if method in EFFECTS or not subject.configured(component):
             continue  # what is hostile to these, their contracts try
         for request in HOSTILE:
             what = f"{component.name} {method} with {json.dumps(request)[:80]}"
@@ -122,9 +122,8 @@ def _hostile(subject: Subject) -> None:
 
 
 @METHODS.check(
-    "method.unconfigured", "A component without a usable configuration says so, and does not crash.",
-    mend="Check `config` in `configure` and raise InvalidArgument naming the field; demand a connection where one is "
-    "needed.",
+    "method.unconfigured", "A component without a connection, or with the least config that it allows, lives.",
+    mend="Refuse a call without a connection; where no field is required, work with none.",
 )  # fmt: skip
 def _unconfigured(subject: Subject) -> None:
     kinds = 0
@@ -132,7 +131,8 @@ def _unconfigured(subject: Subject) -> None:
         if subject.connection(component) is None:
             continue
         kinds += 1
-        for connection in (None, {"name": "connections/empty", "config": {}, "secrets": {}}):
+        empty = {"name": "connections/empty", "config": {}, "secrets": {}}
+        for connection in (None,) if demands(component) else (None, empty):
             what = f"{component.name} Health with {connection}"
             answer = judged(subject.shared.call(component.name, "Health", {}, connection), what)
             if connection is None and answer.error is None and component.kind != "service":

@@ -109,8 +109,9 @@ class Subject:
         return {"name": f"connections/{name}", "config": dict(sample.get("config") or {}), "secrets": secrets}
 
     def configured(self, component: ComponentManifest) -> bool:
-        """Can it be called so that it works?"""
-        return not connected(component) or "config" in self.sample(component)
+        """Is there a config for it that its schema accepts: the sample's, or an empty one? The kernel never sends
+        another."""
+        return not connected(component) or "config" in self.sample(component) or not demands(component)
 
     def __enter__(self) -> Self:
         return self
@@ -126,6 +127,11 @@ class Subject:
 def connected(component: ComponentManifest) -> bool:
     """Is it called for a connection?"""
     return component.kind in CONNECTED_KINDS or (component.kind == "service" and "run" in component.capabilities)
+
+
+def demands(component: ComponentManifest) -> bool:
+    """Does its config schema have required fields?"""
+    return bool(component.config_schema.get("required"))
 
 
 def _filled(value: Any, scratch: str) -> Any:
