@@ -6,10 +6,10 @@ import textwrap
 import pytest
 from hypersdk.plugin.manifest import Manifest
 from hypersdk_kernel.engine.connections import Connections
-from hypersdk_kernel.engine.dispatcher import RunnerSettings
 from hypersdk_kernel.engine.engine import Engine
 from hypersdk_kernel.engine.foreign import ForeignChanges
 from hypersdk_kernel.engine.leadership import Leadership
+from hypersdk_kernel.engine.runnersettings import RunnerSettings
 from hypersdk_kernel.engine.vaults import Vaults
 from hypersdk_kernel.hosting.registry import Registry
 from hypersdk_kernel.model.clock import SystemClock
@@ -119,6 +119,6 @@ class Kernel:
 async def kernel(tmp_path, registry, database):
     made = await Kernel(tmp_path, registry, RunnerSettings(max_runners=4, cancel_grace_s=5.0), database).start()
     yield made
-    for runner in list(made.dispatcher._runners.values()):
+    for runner in list(made.dispatcher.runners.values()):
         runner.kill()
     await made.stop()

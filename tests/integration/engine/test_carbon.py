@@ -8,7 +8,7 @@ import pytest
 from hypersdk.errors import InvalidArgument, Unavailable
 from hypersdk.plugin.manifest import Manifest
 from hypersdk_kernel.engine.carbon import CarbonGate
-from hypersdk_kernel.engine.dispatcher import RunnerSettings
+from hypersdk_kernel.engine.runnersettings import RunnerSettings
 from hypersdk_kernel.hosting.registry import Registry
 from hypersdk_kernel.model.clock import ManualClock
 from hypersdk_kernel.model.delay import Delay
@@ -64,7 +64,7 @@ async def green(tmp_path, registry, source, database):
     made.boot = boot
     yield made
     for each in started:
-        for runner in list(each.dispatcher._runners.values()):
+        for runner in list(each.dispatcher.runners.values()):
             runner.kill()
         await each.stop()
 

@@ -13,8 +13,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from hypersdk_kernel.engine.execution import Execution
 from hypersdk_kernel.engine.queue import ReadyQueue
-from hypersdk_kernel.engine.runner import Runner
 from hypersdk_kernel.engine.windows import WindowBook
 from hypersdk_kernel.model.job import Job
 
@@ -66,7 +66,7 @@ class Bandwidth:
     """
 
     def __init__(
-        self, queue: ReadyQueue, windows: WindowBook, running: Callable[[], Mapping[str, tuple[Job, Runner]]]
+        self, queue: ReadyQueue, windows: WindowBook, running: Callable[[], Mapping[str, tuple[Job, Execution]]]
     ) -> None:
         self._queue = queue
         self._windows = windows

@@ -16,7 +16,7 @@ import asyncio
 import os
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,36 +27,27 @@ from hypersdk_kernel.engine import taskspec
 from hypersdk_kernel.engine.admission import Admission
 from hypersdk_kernel.engine.alarms import Alarms
 from hypersdk_kernel.engine.background import Background
+from hypersdk_kernel.engine.beginning import begin
+from hypersdk_kernel.engine.briefdesk import BriefDesk
+from hypersdk_kernel.engine.briefpool import BriefPool
+from hypersdk_kernel.engine.briefs import PLACE
 from hypersdk_kernel.engine.connections import Connections
-from hypersdk_kernel.engine.ending import Cleaner, decide, end, open_attempt
+from hypersdk_kernel.engine.ending import Cleaner, decide, end
+from hypersdk_kernel.engine.execution import Execution
 from hypersdk_kernel.engine.overrun import Overrun, Stop, note_stop, pause_for_window
 from hypersdk_kernel.engine.prepare import Preparer
 from hypersdk_kernel.engine.rundir import RunDir
 from hypersdk_kernel.engine.runner import Outcome, Runner, progress_from_wire
+from hypersdk_kernel.engine.runnersettings import RunnerSettings
 from hypersdk_kernel.engine.timegate import TimeGate
 from hypersdk_kernel.engine.transitions import change, load
 from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.job import Attempt, AttemptState, Job, JobEvent, JobState, Progress
 from hypersdk_kernel.model.plugin import Generation
 from hypersdk_kernel.store import jobs as rows
-from hypersdk_kernel.store.engine import Store, Tx
+from hypersdk_kernel.store.engine import Store
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class RunnerSettings:
-    """max_runners: attempts that move data at once. cancel_grace_s: from asking a runner to stop to killing it.
-    log_file_bytes, log_files: what an attempt's log.jsonl, and its output.log, may be."""
-
-    max_runners: int = 4
-    cancel_grace_s: float = 30.0
-    log_file_bytes: int = 16 << 20
-    log_files: int = 4
-
-    def logs(self) -> dict[str, int]:
-        """As in a runner's spec."""
-        return {"log_file_bytes": self.log_file_bytes, "log_files": self.log_files}
 
 
 class Dispatcher:
@@ -87,8 +78,11 @@ class Dispatcher:
         self._clock = clock
         self._preparer = Preparer(registry, connections, runs, verify, host_command)
         self._cleaner = Cleaner(clock, self._preparer.spec, settings.cancel_grace_s)
-        self._runners: dict[str, Runner] = {}
+        self.runners: dict[str, Execution] = {}
+        """What runs or is paused, by job id."""
         self._starting: set[str] = set()
+        pool = BriefPool(runs / "brief", settings.brief_workers)
+        self._briefs = BriefDesk(self, self._store, clock, self._preparer, pool)
         self._retries = Alarms(clock, self._due)
         self._pumping = Alarms(clock, lambda _: self.pump())
         self._background = Background()
@@ -100,17 +94,18 @@ class Dispatcher:
 
     # What Jobs asks.
 
-    def runner(self, job_id: str) -> Runner | None:
-        return self._runners.get(job_id)
+    def runner(self, job_id: str) -> Execution | None:
+        return self.runners.get(job_id)
 
     def starting(self, job_id: str) -> bool:
         """Is its runner being prepared right now?"""
-        return job_id in self._starting
+        return job_id in self._starting or self._briefs.starting(job_id)
 
-    def moving(self) -> dict[str, tuple[Job, Runner]]:
+    def moving(self) -> dict[str, tuple[Job, Execution]]:
         """What moves data now, by job id."""
         watched = self.overrun.jobs
-        return {i: (watched[i], r) for i, r in self._runners.items() if not r.paused and i in watched}
+        found = {i: r for i, r in self.runners.items() if i not in self._briefs.jobs}
+        return {i: (watched[i], r) for i, r in found.items() if not r.paused and i in watched}
 
     @property
     def active(self) -> bool:
@@ -120,7 +115,8 @@ class Dispatcher:
     @property
     def running(self) -> int:
         """Attempts that move data now; paused ones do not count."""
-        return len(self._starting) + sum(not r.paused for r in self._runners.values())
+        own = (r for i, r in self.runners.items() if i not in self._briefs.jobs)
+        return len(self._starting) + sum(not r.paused for r in own)
 
     def rundir(self, uid: str) -> RunDir:
         return self._preparer.rundir(uid)
@@ -156,16 +152,16 @@ class Dispatcher:
 
     def pump(self) -> None:
         """Start what there is room for."""
+        if not self._active or self.draining or self.maintenance:
+            return
         now = self._clock.now()
-        while self._active and not self.draining and not self.maintenance and self.running < self.settings.max_runners:
-            job_id = self.queue.pop(now)
-            if job_id is None:
-                release = self.queue.next_release(now)
-                if release is not None:
-                    self._pumping.set("pump", release)
-                return
+        while self.running < self.settings.max_runners and (job_id := self.queue.pop(now)) is not None:
             self._starting.add(job_id)
             self._background.spawn(self._run(job_id))
+        self._briefs.pump(now)
+        release = self.queue.next_release(now)
+        if release is not None:
+            self._pumping.set("pump", release)
 
     def end_without_runner(self, job: Job) -> None:
         """Finish the cancellation of a job that nothing runs for."""
@@ -179,6 +175,7 @@ class Dispatcher:
         self._active = True
         for opened in (self._retries, self._pumping, self.admission, self.overrun):
             opened.open()
+        briefs: list[tuple[Job, str]] = []
         for job in await self._store.read(rows.unfinished):
             attempt = await self._open_attempt(job)
             if job.cancel_requested and attempt is None:
@@ -187,8 +184,11 @@ class Dispatcher:
                 self.admission.take(job)
             elif job.state is JobState.RETRYING:
                 self.later(job)
+            elif attempt is not None and attempt.place.startswith(PLACE):
+                briefs.append((job, attempt.place.removeprefix(PLACE)))
             elif attempt is not None:
                 self._background.spawn(self._adopt(job))
+        await self._briefs.recover(briefs)
         self.pump()
 
     async def stop(self) -> None:
@@ -196,8 +196,9 @@ class Dispatcher:
         self._active = False
         for closed in (self._retries, self._pumping, self.admission, self.overrun):
             closed.close()
+        await self._briefs.stop()
         await self._background.stop()
-        self._runners.clear()
+        self.runners.clear()
         self._starting.clear()
 
     # Starting.
@@ -224,7 +225,7 @@ class Dispatcher:
             started = await self._start_attempt(job_id)
         finally:
             self._starting.discard(job_id)
-            if job_id not in self._runners:
+            if job_id not in self.runners:
                 self.queue.ended(job_id)
         if started is not None:
             await self._follow(*started)
@@ -251,15 +252,15 @@ class Dispatcher:
             if lock_fd is None:
                 self._retry_start(job, "its last runner has not let go yet")
                 return None
-            running = await self._store.write(lambda tx: _begin(tx, job_id, components))
+            running = await self._store.write(lambda tx: begin(tx, job_id, components))
             begun = True
             runner = self._new_runner(running, number)
-            self._runners[job_id] = runner
+            self.runners[job_id] = runner
             own = {"attempt": number, "attempt_dir": str(rundir.attempt(number)), **self.settings.logs()}
             runner.launch({**spec, **own}, lock_fd)
         except (HyperError, OSError) as exc:
-            self._runners.pop(job_id, None)
-            await self._start_failed(job_id, from_exception(exc, doing="starting the runner"), begun=begun)
+            self.runners.pop(job_id, None)
+            await self.start_failed(job_id, from_exception(exc, doing="starting the runner"), begun=begun)
             return None
         finally:
             if lock_fd is not None:
@@ -292,7 +293,7 @@ class Dispatcher:
 
     def _stop_running(self, job_id: str, stop: Stop) -> None:
         """What runs longer than it may is stopped; why is in the store before the runner hears of it."""
-        runner = self._runners.get(job_id)
+        runner = self.runners.get(job_id)
         if runner is None:
             return
 
@@ -307,7 +308,7 @@ class Dispatcher:
 
         self._background.persist(f"jobs/{job_id}", write)
 
-    async def _start_failed(self, job_id: str, error: HyperError, *, begun: bool) -> None:
+    async def start_failed(self, job_id: str, error: HyperError, *, begun: bool) -> None:
         """Nothing was started. `begun`: the store has the attempt. Else the job is QUEUED still, or was cancelled or
         paused in the meantime, and then that stands."""
         log.warning("attempt_start_failed", job=f"jobs/{job_id}", reason=error.reason, message=error.message)
@@ -335,7 +336,7 @@ class Dispatcher:
     async def _adopt(self, job: Job) -> None:
         """An attempt that an earlier kernel started: alive, finished, or dead."""
         runner = self._new_runner(job, job.attempt_count)
-        self._runners[job.id] = runner
+        self.runners[job.id] = runner
         self.overrun.watch(job)
         if not runner.paused:
             self.queue.started(job.id, self._preparer.facts(job), self._clock.now())
@@ -347,7 +348,7 @@ class Dispatcher:
         await self._follow(job, runner)
         self.pump()
 
-    def ask_cancel(self, runner: Runner, reason: str) -> None:
+    def ask_cancel(self, runner: Execution, reason: str) -> None:
         """Ask a runner to stop, and kill it when it does not."""
         runner.cancel(reason)
         asyncio.get_running_loop().call_later(self.settings.cancel_grace_s, runner.kill)
@@ -357,8 +358,8 @@ class Dispatcher:
         try:
             await self._background.until_stored(job.name, lambda: self._settle(job, runner, outcome))
         finally:
-            if self._runners.get(job.id) is runner:
-                del self._runners[job.id]
+            if self.runners.get(job.id) is runner:
+                del self.runners[job.id]
                 self.queue.ended(job.id)
                 self.overrun.forget(job.id)
                 self._told()
@@ -380,25 +381,6 @@ class Dispatcher:
             self.later(ended)
         elif ended.terminal:
             await asyncio.to_thread(self.rundir(job.uid).forget_work)
-
-
-def _begin(tx: Tx, job_id: str, components: list[Any]) -> Job:
-    job = load(tx, job_id)
-    job = change(
-        tx,
-        job,
-        JobEvent.DISPATCH,
-        "kernel",
-        pins=job.pins or taskspec.pins_of(components),
-        attempt_count=job.attempt_count + 1,
-        start_time=job.start_time or tx.now,
-        attempt_start=tx.now,
-        error=None,
-        progress=None,
-        stop=None,
-    )
-    open_attempt(tx, job)
-    return job
 
 
 def _final_progress(runner: Runner | None, outcome: Outcome, now: float) -> Progress | None:

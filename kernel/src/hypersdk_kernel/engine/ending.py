@@ -24,6 +24,7 @@ from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.job import Attempt, AttemptState, Job, JobEvent, JobState, Progress
 from hypersdk_kernel.store import jobs as rows
 from hypersdk_kernel.store.engine import Tx
+from hypersdk_kernel.store.sheaf import Sheaf
 
 log = structlog.get_logger(__name__)
 
@@ -69,23 +70,24 @@ def decide(job: Job, outcome: Outcome, chance: float, now: float) -> Decision:
 _STOPPED = {"fail": JobEvent.FAIL, "cancel": JobEvent.CANCEL, "wait": JobEvent.FAIL_RETRYABLE}
 
 
-def end(
-    tx: Tx,
-    job_id: str,
-    outcome: Outcome,
-    decision: Decision,
-    progress: Progress | None,
-) -> Job:
+def end(tx: Tx, job_id: str, outcome: Outcome, decision: Decision, progress: Progress | None) -> Job:
     """Write the attempt's end and the job's next state. A paused job whose attempt is to be repeated stays paused:
-    it goes
-    on when it is resumed."""
-    event, error, delay = decision
+    it goes on when it is resumed."""
     job = load(tx, job_id)
-    if job.attempt_count:
-        _end_attempt(tx, job, outcome, progress)
+    attempt = rows.get_attempt(tx.conn, job.id, job.attempt_count) if job.attempt_count else None
+    if attempt is not None and attempt.state is AttemptState.RUNNING:
+        rows.save_attempt(tx.conn, ended_attempt(attempt, outcome, progress, tx.now))
+    return ended_job(tx, job, outcome, decision, progress)
+
+
+def ended_job(
+    tx: Tx, job: Job, outcome: Outcome, decision: Decision, progress: Progress | None, sheaf: Sheaf | None = None
+) -> Job:
+    """The job's share of `end`."""
+    event, error, delay = decision
     fields: dict[str, Any] = {"error": error, "progress": progress or job.progress}
     if event is JobEvent.FAIL_RETRYABLE and job.state is JobState.PAUSED:
-        return note(tx, job, "job.attempt_lost", "runner", **fields)
+        return note(tx, job, "job.attempt_lost", "runner", sheaf=sheaf, **fields)
     if event is JobEvent.SUCCEED:
         fields["result"] = dict(outcome.result or {})
     if event is JobEvent.FAIL_RETRYABLE:
@@ -93,32 +95,21 @@ def end(
         if job.stop is not None:  # it did nothing wrong: this attempt does not count
             fields["retry"] = replace(job.retry, max_attempts=job.retry.max_attempts + 1)
     fields["stop"] = None
-    return change(tx, job, event, "runner", str((error or {}).get("message") or ""), **fields)
+    return change(tx, job, event, "runner", str((error or {}).get("message") or ""), sheaf=sheaf, **fields)
 
 
-def _end_attempt(tx: Tx, job: Job, outcome: Outcome, progress: Progress | None) -> None:
-    attempt = rows.get_attempt(tx.conn, job.id, job.attempt_count)
-    if attempt is None or attempt.state is not AttemptState.RUNNING:
-        return
+def ended_attempt(attempt: Attempt, outcome: Outcome, progress: Progress | None, now: float) -> Attempt:
+    """The attempt's share of `end`."""
     started = outcome.journal.started or {}
-    rows.save_attempt(
-        tx.conn,
-        replace(
-            attempt,
-            state=_ENDS.get(outcome.status, AttemptState.LOST),
-            end_time=tx.now,
-            error=outcome.error,
-            progress=progress,
-            runner_pid=_integer(started.get("pid")),
-            resumed=started.get("resumed") is True,
-        ),
+    return replace(
+        attempt,
+        state=_ENDS.get(outcome.status, AttemptState.LOST),
+        end_time=now,
+        error=outcome.error,
+        progress=progress,
+        runner_pid=_integer(started.get("pid")) or attempt.runner_pid,
+        resumed=started.get("resumed") is True,
     )
-
-
-def open_attempt(tx: Tx, job: Job) -> None:
-    """The row of the attempt that `job` is about to start."""
-    attempt = Attempt(job.id, job.attempt_count, AttemptState.RUNNING, tx.now, resumed=job.attempt_count > 1)
-    rows.save_attempt(tx.conn, attempt)
 
 
 def _integer(value: Any) -> int:

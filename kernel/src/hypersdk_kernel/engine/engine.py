@@ -12,7 +12,7 @@ from hypersdk_kernel.engine import taskspec
 from hypersdk_kernel.engine.bandwidth import Bandwidth
 from hypersdk_kernel.engine.connections import Connections
 from hypersdk_kernel.engine.dependencies import DependencyGate
-from hypersdk_kernel.engine.dispatcher import Dispatcher, RunnerSettings
+from hypersdk_kernel.engine.dispatcher import Dispatcher
 from hypersdk_kernel.engine.documents import Documents
 from hypersdk_kernel.engine.explain import Explainer
 from hypersdk_kernel.engine.groups import JobGroups
@@ -20,6 +20,7 @@ from hypersdk_kernel.engine.jobs import Jobs
 from hypersdk_kernel.engine.maintenance import QueueControl
 from hypersdk_kernel.engine.policykinds import LIMITS, WINDOWS
 from hypersdk_kernel.engine.reopening import Reopening
+from hypersdk_kernel.engine.runnersettings import RunnerSettings
 from hypersdk_kernel.engine.submission import Submission
 from hypersdk_kernel.engine.windows import WindowBook
 from hypersdk_kernel.model.clock import Clock

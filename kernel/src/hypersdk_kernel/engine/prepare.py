@@ -6,7 +6,7 @@ Not here: starting it (runner), choosing when (dispatcher).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,9 @@ from hypersdk_kernel.model.limit import Facts
 from hypersdk_kernel.model.plugin import ActiveComponent, Generation
 
 _PROTOCOL = 1
+_NO_FORMATS: Mapping[str, str] = {}
+BRIEF = "brief"
+"""The capability of tasks that a warm worker may run (briefs)."""
 
 
 class Preparer:
@@ -46,18 +49,11 @@ class Preparer:
     async def prepare(self, job: Job) -> tuple[list[ActiveComponent], dict[str, Any]]:
         """The components this job runs with, and its runner's spec but for the attempt's own fields. Raises what the
         registry and the connections raise."""
-        registry: taskspec.Components = self._registry if job.pins else self._registry.draw()
-        task = registry.component(f"task/{job.task}")
+        task = self._registry.component(f"task/{job.task}")
         needs = taskspec.needs(task.manifest.spec_schema, job.spec)
         resolved = {c.name: c for c in [await self._connections.resolve(f"connections/{i}") for i in needs.connections]}
-        if job.pins:
-            components = taskspec.pinned_components(registry, job.pins)
-        else:
-            kinds = sorted({c.component for c in resolved.values()})
-            components = taskspec.choose(registry, task, kinds, needs.formats)
-        installed = {c.generation.name: c.generation for c in components if c.generation.origin == "installed"}
-        for generation in installed.values():
-            await asyncio.to_thread(self._verify, generation)
+        components = self.components(job, sorted({c.component for c in resolved.values()}), needs.formats)
+        await self.verify(components)
         spec = {
             "protocol": _PROTOCOL,
             "mode": "run",
@@ -72,15 +68,31 @@ class Preparer:
         }
         return components, spec
 
+    def components(
+        self, job: Job, connected: Sequence[str] = (), formats: Mapping[str, str] = _NO_FORMATS
+    ) -> list[ActiveComponent]:
+        """What the job is pinned to, or, at its first dispatch, what answers now."""
+        if job.pins:
+            return taskspec.pinned_components(self._registry, job.pins)
+        drawn = self._registry.draw()
+        return taskspec.choose(drawn, drawn.component(f"task/{job.task}"), connected, formats)
+
+    async def verify(self, components: Iterable[ActiveComponent]) -> None:
+        """Raises DataLoss (PLUGIN_TAMPERED) when installed files are not as they were."""
+        installed = {c.generation.name: c.generation for c in components if c.generation.origin == "installed"}
+        for generation in installed.values():
+            await asyncio.to_thread(self._verify, generation)
+
     async def spec(self, job: Job) -> dict[str, Any]:
         return (await self.prepare(job))[1]
 
     def facts(self, job: Job) -> Facts:
         """What limits count a job by. Its task may have gone since it was submitted: then it names nothing."""
         try:
-            schema = self._registry.component(f"task/{job.task}").manifest.spec_schema
-            needs = taskspec.needs(schema, job.spec)
+            task = self._registry.component(f"task/{job.task}").manifest
+            needs = taskspec.needs(task.spec_schema, job.spec)
         except HyperError:
             return Facts(job.task, job.owner, job.labels)
         connections, repositories = tuple(sorted(needs.connections)), tuple(sorted(needs.repositories))
-        return Facts(job.task, job.owner, job.labels, connections, repositories)
+        brief = BRIEF in task.capabilities and not connections and job.executor == "local"
+        return Facts(job.task, job.owner, job.labels, connections, repositories, brief)

@@ -36,6 +36,7 @@ Order = tuple[int, float, float, str]
 class _Lane:
     owner: str
     counts: tuple[Count, ...]
+    brief: bool = False
     heap: list[Order] = field(default_factory=list)
     live: dict[str, Order] = field(default_factory=dict)
 
@@ -53,7 +54,7 @@ class ReadyQueue:
 
     def __init__(self, limits: LimitBook | None = None) -> None:
         self.limits = limits or LimitBook()
-        self._lanes: dict[tuple[str, tuple[Count, ...]], _Lane] = {}
+        self._lanes: dict[tuple[str, tuple[Count, ...], bool], _Lane] = {}
         self._lane_of: dict[str, _Lane] = {}
         self._facts: dict[str, Facts] = {}
         self._running: Counter[str] = Counter()
@@ -76,13 +77,14 @@ class ReadyQueue:
         if lane is not None:
             del lane.live[job_id]
             if not lane.live:
-                del self._lanes[lane.owner, lane.counts]
+                del self._lanes[lane.owner, lane.counts, lane.brief]
 
-    def pop(self, now: float = 0.0) -> str | None:
-        """The id of the job that is next and may start at `now`, or None. It counts as running until `ended`."""
+    def pop(self, now: float = 0.0, *, brief: bool = False) -> str | None:
+        """The id of the job, brief or not, that is next and may start at `now`, or None. It counts as running until
+        `ended`."""
         best: tuple[Order, _Lane] | None = None
         for lane in self._lanes.values():
-            order = lane.first()
+            order = lane.first() if lane.brief is brief else None
             if order is None:
                 continue
             effective = (order[0], order[1] + FAIR_S * self._running[lane.owner], order[2], order[3])
@@ -176,13 +178,13 @@ class ReadyQueue:
     def _place(self, job_id: str, order: Order, facts: Facts) -> None:
         counts = self.limits.counts_of(facts)
         held = self._lane_of.get(job_id)
-        if held is not None and (held.live[job_id], held.owner, held.counts) == (order, facts.owner, counts):
+        key = facts.owner, counts, facts.brief
+        if held is not None and held.live[job_id] == order and self._lanes.get(key) is held:
             return
         self.remove(job_id)
-        key = facts.owner, counts
         lane = self._lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = _Lane(facts.owner, counts)
+            lane = self._lanes[key] = _Lane(*key)
         lane.live[job_id] = order
         heapq.heappush(lane.heap, order)
         self._lane_of[job_id] = lane

@@ -12,6 +12,7 @@ from hypersdk_kernel.store import codec, pins
 from hypersdk_kernel.store import jobs as rows
 from hypersdk_kernel.store import schedules as schedule_rows
 from hypersdk_kernel.store.engine import Tx
+from hypersdk_kernel.store.sheaf import Sheaf
 
 
 def load(tx: Tx, job_id: str, etag: str = "") -> Job:
@@ -44,24 +45,32 @@ def has_open_attempt(tx: Tx, job: Job) -> bool:
     return attempt is not None and attempt.state is AttemptState.RUNNING
 
 
-def change(tx: Tx, job: Job, event: JobEvent, actor: str, message: str = "", **fields: Any) -> Job:
-    """`job` after `event`, saved, with the event `job.<state>`. Raises FailedPrecondition (JOB_STATE)."""
+def change(
+    tx: Tx, job: Job, event: JobEvent, actor: str, message: str = "", *, sheaf: Sheaf | None = None, **fields: Any
+) -> Job:
+    """`job` after `event`, saved (or left to `sheaf`), with the event `job.<state>`. Raises FailedPrecondition
+    (JOB_STATE)."""
     state = next_state(job.state, event)
     if state in TERMINAL:
         fields.setdefault("end_time", tx.now)
         fields.setdefault("next_attempt_time", None)
-    changed = note(tx, replace(job, state=state, state_message=message), f"job.{state.value}", actor, **fields)
+    after = replace(job, state=state, state_message=message)
+    changed = note(tx, after, f"job.{state.value}", actor, sheaf=sheaf, **fields)
     if state in TERMINAL and job.schedule:
         schedule_rows.job_ended(tx.conn, changed)
     return changed
 
 
-def note(tx: Tx, job: Job, event_type: str, actor: str, **fields: Any) -> Job:
-    """`job` with `fields` changed but not its state, saved, with an event of that type."""
+def note(tx: Tx, job: Job, event_type: str, actor: str, *, sheaf: Sheaf | None = None, **fields: Any) -> Job:
+    """`job` with `fields` changed but not its state, saved (or left to `sheaf`), with an event of that type."""
     changed = replace(job, update_time=tx.now, revision=tx.new_revision(), **fields)
-    rows.save(tx.conn, changed)
-    if "pins" in fields or (changed.terminal and changed.pins):
-        pins.follow(tx.conn, changed)
+    held = "pins" in fields or (changed.terminal and bool(changed.pins))
+    if sheaf is not None:
+        sheaf.save(changed, pins=held)
+    else:
+        rows.save(tx.conn, changed)
+        if held:
+            pins.follow(tx.conn, changed)
     announce(tx, changed, event_type, actor)
     return changed
 

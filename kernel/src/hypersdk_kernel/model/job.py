@@ -222,7 +222,8 @@ class AttemptState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One execution of a job by one runner. `number` counts from 1."""
+    """One execution of a job by one runner. `number` counts from 1. `place`: where, when not in a process of its own on
+    the kernel's machine."""
 
     job_id: str
     number: int
@@ -233,6 +234,7 @@ class Attempt:
     progress: Progress | None = None
     runner_pid: int = 0
     resumed: bool = False
+    place: str = ""
 
     @property
     def name(self) -> str:

@@ -66,13 +66,14 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What limits count a job by."""
+    """What limits count a job by; and whether it is `brief`, which is a queue of its own."""
 
     task: str
     owner: str
     labels: Mapping[str, str] = field(default_factory=dict)
     connections: tuple[str, ...] = ()
     repositories: tuple[str, ...] = ()
+    brief: bool = False
 
     def values(self, scope: Scope, label: str) -> tuple[str, ...]:
         if scope is Scope.LABEL:

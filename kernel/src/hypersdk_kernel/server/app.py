@@ -25,7 +25,7 @@ from google.protobuf.message import Message
 from hypersdk_kernel import __version__
 from hypersdk_kernel.engine.carbon import CarbonGate
 from hypersdk_kernel.engine.connections import Connections
-from hypersdk_kernel.engine.dispatcher import Dispatcher, RunnerSettings
+from hypersdk_kernel.engine.dispatcher import Dispatcher
 from hypersdk_kernel.engine.engine import Engine
 from hypersdk_kernel.engine.firing import Firing
 from hypersdk_kernel.engine.foreign import ForeignChanges
@@ -33,6 +33,7 @@ from hypersdk_kernel.engine.keeper import Keeper
 from hypersdk_kernel.engine.leadership import Leadership
 from hypersdk_kernel.engine.notifying import NotifierCalls
 from hypersdk_kernel.engine.retention import Retention
+from hypersdk_kernel.engine.runnersettings import RunnerSettings
 from hypersdk_kernel.engine.scheduler import Scheduler
 from hypersdk_kernel.engine.schedules import Schedules
 from hypersdk_kernel.engine.subscriptions import Subscriptions

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, tuple_, update
 
 from hypersdk_kernel.model.job import TERMINAL, Attempt, Job, JobState
 from hypersdk_kernel.store import codec, pins
@@ -16,7 +16,7 @@ from hypersdk_kernel.store.transaction import Key, Tx
 
 def add(tx: Tx, job: Job, connection_ids: Iterable[str]) -> None:
     """The id must be free (`taken`)."""
-    tx.insert(jobs, {**_row(job), "labels": codec.dumps(dict(job.labels))})
+    tx.insert(jobs, {**row(job), "labels": codec.dumps(dict(job.labels))})
     if job.pins:
         pins.follow(tx.conn, job)
     for connection_id in set(connection_ids):
@@ -34,12 +34,19 @@ def keys(job_id: str) -> tuple[Key, ...]:
 
 
 def save(conn: Connection, job: Job) -> None:
-    conn.execute(update(jobs).where(jobs.c.id == job.id).values(**_row(job)))
+    conn.execute(update(jobs).where(jobs.c.id == job.id).values(**row(job)))
 
 
 def get(conn: Connection, job_id: str) -> Job | None:
     body = conn.execute(select(jobs.c.body).where(jobs.c.id == job_id)).scalar_one_or_none()
     return None if body is None else codec.job_from_json(json.loads(body))
+
+
+def get_many(conn: Connection, job_ids: Sequence[str]) -> dict[str, Job]:
+    """Those of `job_ids`, a few hundred at most, that there are, in the order given."""
+    query = select(jobs.c.id, jobs.c.body).where(jobs.c.id.in_(job_ids))
+    found = {row.id: row.body for row in conn.execute(query)}
+    return {i: codec.job_from_json(json.loads(found[i])) for i in job_ids if i in found}
 
 
 def exists(conn: Connection, job_id: str) -> bool:
@@ -139,18 +146,30 @@ def using(conn: Connection, connection_id: str, states: Collection[JobState], li
 def save_attempt(conn: Connection, attempt: Attempt) -> None:
     """Insert or replace."""
     conn.execute(delete(attempts).where(attempts.c.job_id == attempt.job_id, attempts.c.number == attempt.number))
-    conn.execute(
-        insert(attempts).values(
-            job_id=attempt.job_id, number=attempt.number, state=attempt.state.value, start_time=attempt.start_time,
-            body=codec.dumps(codec.attempt_to_json(attempt)),
-        )
-    )  # fmt: skip
+    conn.execute(insert(attempts).values(attempt_row(attempt)))
+
+
+def attempt_row(attempt: Attempt) -> dict[str, object]:
+    """An attempt's columns."""
+    return {
+        "job_id": attempt.job_id, "number": attempt.number, "state": attempt.state.value,
+        "start_time": attempt.start_time, "body": codec.dumps(codec.attempt_to_json(attempt)),
+    }  # fmt: skip
 
 
 def get_attempt(conn: Connection, job_id: str, number: int) -> Attempt | None:
     query = select(attempts.c.body).where(attempts.c.job_id == job_id, attempts.c.number == number)
     body = conn.execute(query).scalar_one_or_none()
     return None if body is None else codec.attempt_from_json(json.loads(body))
+
+
+def last_attempts(conn: Connection, found: Sequence[Job]) -> dict[str, Attempt]:
+    """Job id → its last attempt, of a few hundred jobs at most."""
+    query = select(attempts.c.body).where(
+        tuple_(attempts.c.job_id, attempts.c.number).in_([(job.id, job.attempt_count) for job in found])
+    )
+    read = (codec.attempt_from_json(json.loads(body)) for body in conn.execute(query).scalars())
+    return {attempt.job_id: attempt for attempt in read}
 
 
 def attempts_page(conn: Connection, job_id: str, limit: int, after: int) -> list[Attempt]:
@@ -164,7 +183,8 @@ def attempts_page(conn: Connection, job_id: str, limit: int, after: int) -> list
     return [codec.attempt_from_json(json.loads(body)) for body in conn.execute(query).scalars()]
 
 
-def _row(job: Job) -> dict[str, object]:
+def row(job: Job) -> dict[str, object]:
+    """A job's columns."""
     return {
         "id": job.id, "uid": job.uid, "task": job.task, "state": job.state.value, "priority": job.priority,
         "owner": job.owner, "create_time": job.create_time, "update_time": job.update_time,

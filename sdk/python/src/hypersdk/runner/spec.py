@@ -74,7 +74,30 @@ def read(fd: int) -> RunnerSpec:
         return parse(file.read())
 
 
-def parse(text: bytes) -> RunnerSpec:
+@dataclass(frozen=True, slots=True)
+class BriefSpec:
+    """A worker for brief tasks: what it imports, where its journal lies, and its end of the kernel's socket."""
+
+    pool_dir: Path
+    socket_fd: int
+    lock_fd: int
+    components: Mapping[str, ComponentSpec] = field(default_factory=dict)
+
+
+def read_brief(fd: int) -> BriefSpec:
+    """Read and close the memory file. Raises InvalidArgument (RUNNER_SPEC_INVALID)."""
+    os.lseek(fd, 0, os.SEEK_SET)
+    with open(fd, "rb") as file:
+        data = _document(file.read())
+    return BriefSpec(
+        pool_dir=Path(_get(data, "pool_dir", str)),
+        socket_fd=_get(data, "socket_fd", int),
+        lock_fd=_get(data, "lock_fd", int),
+        components={k: _component(k, v) for k, v in _get(data, "components", dict, {}).items()},
+    )
+
+
+def _document(text: bytes) -> dict[str, Any]:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as exc:
@@ -83,6 +106,11 @@ def parse(text: bytes) -> RunnerSpec:
         raise _invalid("", "is not an object")
     if data.get("protocol") != PROTOCOL:
         raise _invalid("protocol", f"is {data.get('protocol')!r}; this runner speaks {PROTOCOL}")
+    return data
+
+
+def parse(text: bytes) -> RunnerSpec:
+    data = _document(text)
     mode = data.get("mode", "run")
     if mode not in {"run", "cleanup"}:
         raise _invalid("mode", "must be run or cleanup")

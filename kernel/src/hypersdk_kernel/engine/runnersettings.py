@@ -1,0 +1,22 @@
+"""How attempts are run: what the daemon's settings say of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerSettings:
+    """max_runners: attempts that move data at once. cancel_grace_s: from asking a runner to stop to killing it.
+    log_file_bytes, log_files: what an attempt's log.jsonl, and its output.log, may be.
+    brief_workers: warm processes for the brief tasks of each plugin."""
+
+    max_runners: int = 4
+    cancel_grace_s: float = 30.0
+    log_file_bytes: int = 16 << 20
+    log_files: int = 4
+    brief_workers: int = 2
+
+    def logs(self) -> dict[str, int]:
+        """As in a runner's spec."""
+        return {"log_file_bytes": self.log_file_bytes, "log_files": self.log_files}
