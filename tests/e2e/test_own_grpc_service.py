@@ -83,6 +83,8 @@ def test_the_committed_descriptor_set_is_that_of_the_proto(tmp_path):
 
 def test_a_generic_client_finds_and_calls_it(client, channel, installed, running):
     assert SERVICE in generic.services(channel)
+    health = generic.call(channel, "grpc.health.v1.Health/Check", {"service": SERVICE})
+    assert health["status"] == "SERVING"
     decisions = generic.call(channel, METHOD, REQUEST)["decisions"]
     assert [d["reasons"] for d in decisions if d.get("keep")] == [["daily"], ["daily", "weekly", "monthly"]]
     assert len(decisions) == 10

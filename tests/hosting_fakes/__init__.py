@@ -32,6 +32,7 @@ def make_component(
     plugin: str = "fake",
     concurrency: str = "parallel",
     config_schema: dict | None = None,
+    capabilities: frozenset[str] = frozenset(),
     aliases: tuple[str, ...] = (),
     methods: dict[str, MethodPolicy] | None = None,
     state: GenerationState = GenerationState.ACTIVE,
@@ -39,7 +40,7 @@ def make_component(
     kind, _, component_id = name.partition("/")
     declared = ComponentManifest(
         kind=kind, id=component_id, aliases=aliases, concurrency=concurrency, methods=methods or {},
-        config_schema=config_schema or {},
+        config_schema=config_schema or {}, capabilities=capabilities,
     )
     manifest = Manifest(f"hypersdk-{plugin}", (1, 0), f"The plugin {plugin}", {name: declared})
     generation = Generation(

@@ -298,6 +298,7 @@ def _handlers(
         handlers.append(routed_handlers(gate, descriptor, lambda method, name=name: answer(name, method)))  # type: ignore[misc]
     own = OwnHandlers(gate, registry, router)
     live = own.live
+    health.live = lambda: [name for _, found in live() for name in found.services]
     handlers.append(
         reflection_handlers(gate, [*names, health.descriptor.full_name], lambda: [found for _, found in live()])
     )

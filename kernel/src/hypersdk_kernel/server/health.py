@@ -4,7 +4,7 @@ else."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from typing import Any, ClassVar
 
 from grpc_health.v1 import health_pb2
@@ -16,13 +16,15 @@ _Status = health_pb2.HealthCheckResponse
 
 
 class HealthService(Service):
-    """SERVING from the start, NOT_SERVING for good after `drain`. "" is the daemon as a whole."""
+    """SERVING from the start, NOT_SERVING for good after `drain`. "" is the daemon as a whole. `live` (plugins' own
+    services) may be set until the first call."""
 
     descriptor: ClassVar[Any] = health_pb2.DESCRIPTOR.services_by_name["Health"]
     public = True
 
     def __init__(self, services: Collection[str]) -> None:
-        self._services = frozenset({"", *services})
+        self._ours = frozenset({"", *services})
+        self.live: Callable[[], Iterable[str]] = tuple
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
@@ -42,6 +44,10 @@ class HealthService(Service):
         yield _Status(status=self._status(request.service))
         await self._draining.wait()
         yield _Status(status=self._status(request.service))
+
+    @property
+    def _services(self) -> frozenset[str]:
+        return self._ours.union(self.live())
 
     def _status(self, service: str) -> int:
         if service not in self._services:
