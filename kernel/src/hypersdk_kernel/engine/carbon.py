@@ -18,7 +18,6 @@ import structlog
 from hypersdk.errors import HyperError, Internal, from_exception
 
 from hypersdk_kernel.engine.gates import Doom, Hold, Reconsider
-from hypersdk_kernel.engine.taskspec import Components
 from hypersdk_kernel.engine.transitions import load, note
 from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.connection import ResolvedConnection
@@ -35,6 +34,10 @@ MAX_REASON = 300
 Advice = tuple[float, str]
 Spawn = Callable[[str, Callable[[], Coroutine[Any, Any, None]]], None]
 """Run an action in the background, repeated until the store takes it: (name for the log, action)."""
+
+
+class Registry(Protocol):
+    def turn(self, name: str) -> ActiveComponent: ...
 
 
 class Hosts(Protocol):
@@ -56,7 +59,7 @@ class CarbonGate:
     """See the module's docstring."""
 
     def __init__(
-        self, store: Store, clock: Clock, registry: Components, hosts: Hosts, spawn: Spawn, reconsider: Reconsider
+        self, store: Store, clock: Clock, registry: Registry, hosts: Hosts, spawn: Spawn, reconsider: Reconsider
     ) -> None:
         self._store = store
         self._clock = clock
@@ -120,7 +123,7 @@ class CarbonGate:
             "expected_s": delay.expected_s,
         }
         try:
-            component = self._registry.component(f"carbon/{delay.source}")
+            component = self._registry.turn(f"carbon/{delay.source}")
             start, reason = await self._hosts.ask(component, "", "Delay", request, None, ASK_TIMEOUT_S, _accept)
         except Exception as exc:
             raise from_exception(exc, doing=f"asking carbon/{delay.source}") from exc

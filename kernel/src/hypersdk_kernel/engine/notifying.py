@@ -27,7 +27,7 @@ MAX_PAYLOAD_BYTES = 256 << 10
 
 
 class Components(Protocol):
-    def component(self, name: str) -> ActiveComponent: ...
+    def turn(self, name: str) -> ActiveComponent: ...
 
 
 class Hosts(Protocol):
@@ -87,7 +87,7 @@ class NotifierCalls:
     async def _call(self, subscription: Subscription, message: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         try:
             resolved = await self._connections.resolve(subscription.connection)
-            component = self._registry.component(resolved.component)
+            component = self._registry.turn(resolved.component)
         except HyperError as exc:
             raise Unavailable(
                 f"{subscription.connection} cannot be used: {exc.message}",

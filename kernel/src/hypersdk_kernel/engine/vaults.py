@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from hypersdk.errors import FailedPrecondition, HyperError, Internal, NotFound, Unavailable
 
-from hypersdk_kernel.engine.taskspec import Components
 from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.connection import Connection, ResolvedConnection
 from hypersdk_kernel.model.plugin import ActiveComponent
@@ -24,6 +23,10 @@ MAX_KEPT_S = 300.0
 MAX_KEPT = 1000
 
 Answer = tuple[str, float]
+
+
+class Registry(Protocol):
+    def turn(self, name: str) -> ActiveComponent: ...
 
 
 class Hosts(Protocol):
@@ -44,7 +47,7 @@ class Hosts(Protocol):
 class Vaults:
     """Asks secrets plugins. `value` may be called any number of times at once."""
 
-    def __init__(self, registry: Components, hosts: Hosts, clock: Clock) -> None:
+    def __init__(self, registry: Registry, hosts: Hosts, clock: Clock) -> None:
         self._registry = registry
         self._hosts = hosts
         self._clock = clock
@@ -67,7 +70,7 @@ class Vaults:
         return value
 
     async def _ask(self, vault: Connection, path: str) -> Answer:
-        component = self._registry.component(vault.component)
+        component = self._registry.turn(vault.component)
         if component.manifest.kind != "secrets":
             raise NotFound(f"{vault.name} is no secrets connection", reason="CONNECTION_NOT_FOUND")
         config, secrets = resolve_secrets(vault.config, component.manifest.secret_fields())

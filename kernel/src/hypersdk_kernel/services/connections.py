@@ -33,7 +33,7 @@ TEST_TIMEOUT_S = 30.0
 class Components(Protocol):
     """hosting.registry.Registry, as far as this service needs it."""
 
-    def component(self, name: str) -> ActiveComponent: ...
+    def turn(self, name: str) -> ActiveComponent: ...
 
 
 class Hosts(Protocol):
@@ -119,7 +119,7 @@ class ConnectionService(Service):
         started = time.monotonic()
         try:
             resolved = await self._connections.resolve(request.name)
-            component = self._registry.component(resolved.component)
+            component = self._registry.turn(resolved.component)
             timeout_s = min(call.timeout_s, TEST_TIMEOUT_S)
             health = await self._hosts.call(component, "", "Health", {}, resolved, timeout_s)
         except HyperError as exc:
