@@ -180,3 +180,27 @@ def _nodes(daemon, inside=""):
             if mine and (not inside or daemon.state / inside in where.parents):
                 found.append(int(entry.name))
     return found
+
+
+def test_its_frames_and_those_of_a_runner_are_traced(tmp_path, wheel):
+    folder, platform, target = tmp_path / "daemon", tmp_path / "platform", tmp_path / "target"
+    for made in (folder, platform, target):
+        made.mkdir()
+    scattered(platform / "web01.raw", 8 * MIB, 2)
+    frames = tmp_path / "frames.jsonl"
+    daemon = Daemon(folder, f"--trace-frames={frames}")
+    try:
+        daemon.start()
+        with Client(f"unix:{daemon.state / 'hypersdkd.sock'}") as client:
+            client.plugins.install(str(wheel))
+            client.connections.create("pictures", "provider/acme-images", {"path": str(platform)})
+            client.connections.create("target", "storage/local", {"path": str(target)})
+            spec = {"machine": "connections/pictures/machines/web01", "target": "connections/target", "format": "raw"}
+            name = client.jobs.create("export", spec).name
+            assert client.jobs.wait(name).state == SUCCEEDED
+    finally:
+        daemon.close()
+    lines = [json.loads(line) for line in frames.read_text().splitlines()]
+    assert {"initialize", "ping", "call"} <= {line.get("method") for line in lines if line["peer"] == "host"}
+    assert {"attach", "record"} <= {line.get("method") for line in lines if line.get("job") == name}
+    assert any("acme-node" in line.get("generation", "") for line in lines)

@@ -198,7 +198,8 @@ class Runner:
         delay = 0.05
         while not self._finished.is_set():
             try:
-                peer = Peer(self.rundir.connect(self.number), self._on_notification)
+                about = {"peer": "runner", "job": f"jobs/{self.job_id}", "attempt": self.number}
+                peer = Peer(self.rundir.connect(self.number), self._on_notification, about=about)
             except OSError:
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, 1.0)

@@ -199,7 +199,9 @@ class HostProcess:
             theirs.close()
             for end in ends:
                 os.close(end)
-        return child, Peer(ours, self._on_notification)
+        return child, Peer(
+            ours, self._on_notification, about={"peer": "host", "generation": self.generation.name, "pid": child.pid}
+        )
 
     def _on_notification(self, method: str, params: dict[str, Any]) -> None:
         if method == "log":

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -25,6 +25,8 @@ from hypersdk.errors import (
     from_json,
 )
 from hypersdk.wire.frames import MAX_FRAME_BYTES, Decoder, encode
+
+from hypersdk_kernel.hosting import frametrace
 
 RECEIVE_BYTES = 256 << 10
 """Taken from the socket in one turn of the loop, so that one talkative child cannot starve the others."""
@@ -62,7 +64,9 @@ class Peer:
         sock: socket.socket,
         on_notification: Callable[[str, dict[str, Any]], None],
         limit: int = MAX_FRAME_BYTES,
+        about: Mapping[str, Any] | None = None,
     ) -> None:
+        self._trace = frametrace.of_connection(about or {})
         sock.setblocking(False)
         self._sock = sock
         self._fd = sock.fileno()
@@ -93,7 +97,8 @@ class Peer:
                 raise PeerGone(f"the connection was closed before {method} could be sent", sent=False)
             request_id = self._next_id
             self._next_id += 1
-            self._send(encode({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}))
+            message = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
+            self._send(message, encode(message))
         except BaseException:
             if on_ended is not None:
                 on_ended()
@@ -118,9 +123,10 @@ class Peer:
         reading."""
         if not self._open:
             return
-        frame = encode({"jsonrpc": "2.0", "method": method, "params": params})
+        message = {"jsonrpc": "2.0", "method": method, "params": params}
+        frame = encode(message)
         try:
-            self._send(frame)
+            self._send(message, frame)
         except (PeerGone, ResourceExhausted) as exc:
             log.debug("notification_dropped", method=method, reason=exc.reason)
 
@@ -150,7 +156,12 @@ class Peer:
 
     # Writing: at once if the socket takes it, which it nearly always does; the rest when it is writable.
 
-    def _send(self, frame: bytes) -> None:
+    def _send(self, message: dict[str, Any], frame: bytes) -> None:
+        if self._trace is not None:
+            self._trace.sent(message, len(frame))
+        self._put(frame)
+
+    def _put(self, frame: bytes) -> None:
         if self._backlog:
             if len(self._backlog) + len(frame) > MAX_BACKLOG_BYTES:
                 raise ResourceExhausted(
@@ -196,6 +207,8 @@ class Peer:
             return
         try:
             for message in self._decoder.feed(data):
+                if self._trace is not None:
+                    self._trace.received(message, self._decoder.frame_bytes)
                 self._dispatch(message)
                 if not self._open:
                     return
@@ -216,7 +229,8 @@ class Peer:
                 on_ended()
         elif request_id is not None:
             error = {"code": METHOD_NOT_FOUND, "message": "the kernel answers no requests"}
-            self._send(encode({"jsonrpc": "2.0", "id": request_id, "error": error}))
+            refusal = {"jsonrpc": "2.0", "id": request_id, "error": error}
+            self._send(refusal, encode(refusal))
         else:
             params = message.get("params")
             try:

@@ -21,6 +21,7 @@ import grpc.aio
 import structlog
 from google.protobuf import descriptor_pool
 from google.protobuf.message import Message
+from hypersdk.errors import from_exception
 
 from hypersdk_kernel import __version__
 from hypersdk_kernel.engine.carbon import CarbonGate
@@ -41,7 +42,7 @@ from hypersdk_kernel.engine.unit import Api, Unit
 from hypersdk_kernel.engine.vaults import Vaults
 from hypersdk_kernel.events.bus import Bus
 from hypersdk_kernel.events.delivery import Deliveries
-from hypersdk_kernel.hosting import restore
+from hypersdk_kernel.hosting import frametrace, restore
 from hypersdk_kernel.hosting.discovery import discover
 from hypersdk_kernel.hosting.dropfolder import DropFolder
 from hypersdk_kernel.hosting.foreign import HostCommands
@@ -121,6 +122,13 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
     """A kernel that answers calls as long as the context is open."""
     facts = KernelFacts(state.path, settings.max_runners, clock.now(), clock.monotonic())
     async with contextlib.AsyncExitStack() as stack:
+        if settings.trace_frames:
+            path = None if settings.trace_frames == "-" else Path(settings.trace_frames)
+            try:
+                trace = frametrace.FrameTrace(path, clock.now)
+            except OSError as exc:
+                raise from_exception(exc, doing="trace_frames") from exc
+            stack.enter_context(frametrace.install(trace))
         trees = [Path(path) for path in settings.plugin_paths]
 
         def find(now: float) -> list[Plugin]:

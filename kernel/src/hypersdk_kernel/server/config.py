@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     plugin_keys: Path | None = Field(None, description="public key, or folder of them, that may sign plugins")
     require_signatures: bool = Field(False, description="install only wheels that a key of plugin_keys signed")
     plugin_allow: tuple[str, ...] = Field((), description="plugins that may be installed: NAME*, NAME==1.2; none: all")
+    trace_frames: str = Field("", description="file for the frames between kernel and children; - is standard error")
     host_interpreters: tuple[str, ...] = Field(INTERPRETERS, description="what may run hosts that are not Python")
     probation_s: float = Field(30.0, ge=0, le=3600, description="how long a swapped plugin can be taken back")
     grace_s: float = Field(10.0, ge=0, le=3600, description="for calls in flight when the daemon stops")
@@ -136,6 +137,8 @@ def parse_command_line(arguments: Sequence[str]) -> CommandLine:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, help=text)
         elif field.annotation == tuple[str, ...]:
             parser.add_argument(flag, nargs="*", metavar="NAME", help=text)
+        elif name == "trace_frames":
+            parser.add_argument(flag, nargs="?", const="-", metavar="FILE", help=text)
         else:
             parser.add_argument(flag, metavar="VALUE", help=text)
     given = vars(parser.parse_args(arguments))

@@ -38,6 +38,8 @@ class Decoder:
     def __init__(self, limit: int = MAX_FRAME_BYTES) -> None:
         self._buffer = bytearray()
         self._limit = limit
+        self.frame_bytes = 0
+        """Of the frame whose message was given last, its length field included."""
 
     def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
         """Messages completed by `data`. Raises DataLoss (FRAME_INVALID)."""
@@ -54,6 +56,7 @@ class Decoder:
                     break
                 body = bytes(self._buffer[position + HEADER.size : end])
                 position = end
+                self.frame_bytes = HEADER.size + length
                 yield _decode(body)
         finally:
             del self._buffer[:position]
