@@ -8,7 +8,7 @@ import time
 
 import pytest
 from hypersdk.client import Client
-from hypersdk.errors import InvalidArgument
+from hypersdk.errors import InvalidArgument, NotFound
 from support.daemon import Daemon
 from support.wheels import make_wheel
 
@@ -193,6 +193,16 @@ def test_it_is_switched_off_by_its_label_and_by_being_deleted(client, echo):
     client.connections.delete("connections/echo")
     until(lambda: not health(client).services)
     assert not os.path.exists(f"/proc/{pid}")
+
+
+def test_an_uninstall_ends_it_before_its_files_go(client, running, echo):
+    code = next(running.state.rglob("hypersdk_service_echo/__init__.py"))
+    client.plugins.uninstall(PLUGIN)
+    until(lambda: not code.exists())
+    assert not os.path.exists(f"/proc/{echo.pid}")
+    with pytest.raises(NotFound):
+        client.plugins.get(PLUGIN)
+    assert client.connections.get("connections/echo").component == "service/echo"
 
 
 def test_one_that_cannot_listen_says_so(client, tmp_path, echo):

@@ -131,6 +131,11 @@ class HostProcess:
         return process
 
     @property
+    def reaped(self) -> asyncio.Task[None]:
+        """Done when the process has gone."""
+        return self._reaper
+
+    @property
     def pid(self) -> int:
         return self._child.pid
 

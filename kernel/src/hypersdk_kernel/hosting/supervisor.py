@@ -51,6 +51,7 @@ class HostPool:
         self._redact = redact
         self._policy = policy or HostPolicy()
         self._hosts: dict[str, Host] = {}
+        self._apart: dict[str, set[asyncio.Task[None]]] = {}
         self._probations: dict[str, Probation] = {}
 
     async def call(
@@ -114,7 +115,11 @@ class HostPool:
         """A host of `generation` beside the one that answers calls, for a service; whoever starts it stops it. Raises
         HandshakeFailed, Unavailable (PROCESS_START_FAILED)."""
         await check_files(self._verify, generation)
-        return await HostProcess.start(generation, self._policy, self._redact, on_end, lambda _process: False, pass_fds)
+        made = await HostProcess.start(generation, self._policy, self._redact, on_end, lambda _process: False, pass_fds)
+        apart = self._apart.setdefault(generation.name, set())
+        apart.add(made.reaped)
+        made.reaped.add_done_callback(apart.discard)
+        return made
 
     def crashed(self, generation: Generation, cause: str) -> None:
         """A process of `generation` apart from its host died or did not come up: counts on its probation."""
@@ -166,13 +171,16 @@ class HostPool:
 
     async def drain(self, generation: Generation) -> None:
         """Wait until nobody waits for an answer of `generation`, then stop its host and forget it. What it does for a
-        caller that has gone gets the seconds that every host has between `shutdown` and SIGKILL."""
+        caller that has gone gets the seconds that every host has between `shutdown` and SIGKILL. Its services are
+        waited for too, which whoever started them ends."""
         host = self._hosts.get(generation.name)
-        if host is None:
-            return
-        while host.waiting:  # noqa: ASYNC110  an event would cost every call of every host, for the sake of few
-            await asyncio.sleep(LOOK_S)
-        await self._end(generation, host)
+        if host is not None:
+            while host.waiting:  # noqa: ASYNC110  an event would cost every call of every host, for the sake of few
+                await asyncio.sleep(LOOK_S)
+            await self._end(generation, host)
+        while apart := self._apart.get(generation.name):
+            await asyncio.wait(set(apart))
+        self._apart.pop(generation.name, None)
 
     async def stop(self, generation: Generation, grace_s: float = 0.0) -> None:
         """Stop the host of a generation that serves nobody, and forget it; calls in flight get `grace_s` seconds."""
