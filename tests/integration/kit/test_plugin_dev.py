@@ -79,8 +79,9 @@ def test_a_save_is_a_reload_and_a_broken_one_is_told(dev, tmp_path):
 def test_without_a_state_directory_nothing_is_left(dev, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(tmp_path / "t"))
     (tmp_path / "t").mkdir()
-    running = dev(write_plugin(tmp_path, "storage"))
+    running = dev(write_plugin(tmp_path, "storage"), "--trace-frames")
     running.wait_for("is well")
+    running.wait_for("storage/acme Health")
     assert running.interrupt() == 0
     assert list((tmp_path / "t").iterdir()) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import sys
 import tempfile
@@ -43,7 +44,7 @@ def dev_plugin(
         if project.is_wheel:
             raise InvalidArgument("a wheel does not change; install it with `hyperctl plugin install`")
         name, components = _plugin_id(project.distribution), sorted(project.entries)
-    flags = ["--trace-frames", "--log-level", "debug"] if trace_frames else []
+    flags = ["--trace-frames"] if trace_frames else []
     with _state(state_dir) as state:
         daemon = DevDaemon(state, path.absolute(), flags)
         try:
@@ -107,16 +108,27 @@ def _say_health(session: Session, daemon: DevDaemon, name: str) -> None:
 
 def told(line: Mapping[str, Any], name: str) -> str | None:
     """A line of the daemon's log, for the plugin's author; None for one that does not concern the plugin."""
-    event, level = str(line.get("event", "")), str(line.get("level", "info"))
     about = f"{line.get('generation') or line.get('plugin') or ''}"
     mine = about == name or about == f"plugins/{name}" or about.startswith(f"plugins/{name}/")
-    if event in _QUIET or not (mine or level in {"warning", "error", "critical"} or "frame" in event):
+    if "direction" in line and "peer" in line:
+        return _frame(line) if mine else None
+    event, level = str(line.get("event", "")), str(line.get("level", "info"))
+    if event in _QUIET or not (mine or level in {"warning", "error", "critical"}):
         return None
     told_fields = [f"{key}={line[key]}" for key in _SHOWN if line.get(key) not in (None, "", {})]
-    if "frame" in event:
-        told_fields = [f"{k}={v}" for k, v in line.items() if k not in {"event", "level", "timestamp", "generation"}]
     clock = str(line.get("timestamp", ""))[11:19]
     number = about.rpartition("/")[2] if "/generations/" in about else ""
     head = f"{clock} {level:7} {event}" + (f" #{number}" if number else "")
-    text = " ".join([head, *told_fields])
+    return _printable(" ".join([head, *told_fields]))
+
+
+def _frame(line: Mapping[str, Any]) -> str:
+    """A message between the daemon and the host, as `--trace-frames` has it."""
+    arrow = "->" if line.get("direction") == "sent" else "<-"
+    payload = line.get("payload", line.get("payload_start", ""))
+    what = line.get("called") or line.get("method", "")
+    return _printable(f"{arrow} {line.get('id') or ''} {what} {json.dumps(payload, ensure_ascii=False)}")
+
+
+def _printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else f"\\x{ord(c):02x}" for c in text)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hypersdk.plugin import manifest
+from hypersdk.plugin.hostcommand import MAX_WORDS
 
 _STRINGS: Mapping[str, Any] = {"type": "array", "items": {"type": "string"}}
 _SCHEMA: Mapping[str, Any] = {
@@ -96,6 +97,21 @@ TOP: Mapping[str, tuple[Mapping[str, Any], str]] = {
         "The contracts it was written against, `major.minor`: the lowest that has all it uses. See versioning.md.",
     ),
     "summary": ({"type": "string"}, "One line that says what the plugin is."),
+    "host": (
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["command"],
+            "properties": {
+                "command": {
+                    "type": "array", "minItems": 1, "maxItems": MAX_WORDS, "items": {"type": "string", "minLength": 1}
+                }
+            },
+        },
+        "Only of a plugin that is not written in Python: `{\"command\": [\"node\", \"${package}/host.mjs\"]}` starts "
+        "its host. The first word is an interpreter that the operator allows, or a file below `${package}/`, the "
+        "folder of manifest.json; `--fd N` is appended. See ../host-protocol.md.",
+    ),
     "components": ({}, "What it contributes: `kind/id` → component, one for each entry point, at least one."),
 }
 _REQUIRED = ("manifest_version", "name", "api_version", "components")

@@ -146,7 +146,10 @@ class Provider(abc.ABC):
         through `context.open_image`; leases and snapshots taken for it are told to `context.acquired`."""
 
     def changes(self, machine_id: str, disk_id: str, since: str, context: TaskContext) -> ChangeSet:
-        """(R) What changed since a token. Capability `cbt`."""
+        """(R) What changed since a token; `since` "" asks for a full answer with the first one. Called while a source
+        of the same disk, opened with the same context, is open: extents and token are of that source's point in time.
+        A token that is lost, expired, foreign or from before a resize gives a full answer that says why, never an
+        increment (hypersdk.testing.extent_law). Capability `cbt`."""
         raise Unsupported("this provider has no change tracking", reason="CHANGE_TRACKING_UNSUPPORTED")
 
     def open_target(self, spec: DiskSpec, context: TaskContext) -> BlockSink:
