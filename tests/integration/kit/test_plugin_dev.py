@@ -81,7 +81,7 @@ def test_without_a_state_directory_nothing_is_left(dev, tmp_path, monkeypatch):
     (tmp_path / "t").mkdir()
     running = dev(write_plugin(tmp_path, "storage"), "--trace-frames")
     running.wait_for("is well")
-    running.wait_for("storage/acme Health")
+    running.wait_for("ping {}")
     assert running.interrupt() == 0
     assert list((tmp_path / "t").iterdir()) == []
 
