@@ -152,7 +152,7 @@ class Submission:
                 reason="CONNECTION_UNKNOWN",
                 violations=tuple(FieldViolation(f, f"connections/{i} does not exist") for i, f in missing.items()),
             )
-        taskspec.choose(self._registry, task, set(components.values()), needs.formats)
+        taskspec.named(self._registry, task, set(components.values()), needs.formats)
         return set(needs.connections)
 
     def _check_policy(self, new: NewJob) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Protocol
 
 from hypersdk.errors import FieldViolation, InvalidArgument, NotFound, Unsupported
@@ -16,7 +15,6 @@ from jsonschema.exceptions import SchemaError
 from hypersdk_kernel.model.job import Pin
 from hypersdk_kernel.model.names import connection_of
 from hypersdk_kernel.model.plugin import ActiveComponent, Generation
-from hypersdk_kernel.store import codec
 
 
 class Components(Protocol):
@@ -48,7 +46,7 @@ _MAX_VIOLATIONS = 20
 def validate(schema: Mapping[str, Any], value: Any, path: str, what: str) -> None:
     """Raises InvalidArgument (SPEC_INVALID) with a violation for each fault, `path` before each field."""
     faults = []
-    for error in _validator(codec.dumps(schema)).iter_errors(value):
+    for error in _validator(schema).iter_errors(value):
         where = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error.absolute_path)
         faults.append(FieldViolation(path + where, error.message[:300]))
         if len(faults) == _MAX_VIOLATIONS:
@@ -58,16 +56,26 @@ def validate(schema: Mapping[str, Any], value: Any, path: str, what: str) -> Non
         raise InvalidArgument(f"{what}: {listed}", reason="SPEC_INVALID", violations=tuple(faults))
 
 
-@lru_cache(maxsize=256)
-def _validator(schema_text: str) -> Draft202012Validator:
-    import json
-
-    schema = json.loads(schema_text) or {"type": "object"}
+def _validator(schema: Mapping[str, Any]) -> Draft202012Validator:
+    """By identity: manifests hold their schemas as long as they live, and writing one out costs more than a check."""
+    held = _validators.get(id(schema))
+    if held is not None and held[0] is schema:
+        return held[1]
+    given = dict(schema) or {"type": "object"}
     try:
-        Draft202012Validator.check_schema(schema)
+        Draft202012Validator.check_schema(given)
     except SchemaError as exc:
         raise Unsupported(f"a plugin's JSON Schema is invalid: {exc.message}", reason="SCHEMA_INVALID") from exc
-    return Draft202012Validator(schema)
+    if len(_validators) >= _VALIDATORS_KEPT:
+        _validators.clear()
+    made = Draft202012Validator(given)
+    _validators[id(schema)] = (schema, made)
+    return made
+
+
+_VALIDATORS_KEPT = 256
+_validators: dict[int, tuple[Mapping[str, Any], Draft202012Validator]] = {}
+"""With the schema itself, so that its id is not another's meanwhile."""
 
 
 def needs(schema: Mapping[str, Any], spec: Mapping[str, Any]) -> Needs:
@@ -105,6 +113,19 @@ def choose(
     """The components a runner of this job imports: the task, those of its connections, the formats it names, and
     whatever all of these say they use. `registry`: for a job that starts, a draw (hosting.canary). Raises NotFound
     (COMPONENT_UNKNOWN) or, for a format, InvalidArgument."""
+    chosen = named(registry, task, connection_components, formats)
+    for component in list(chosen.values()):
+        for pattern in component.manifest.uses:
+            for used in registry.components(pattern.partition("/")[0]):
+                if fnmatch.fnmatchcase(used.name, pattern) and used.name not in chosen:
+                    chosen[used.name] = registry.component(used.name)
+    return list(chosen.values())
+
+
+def named(
+    registry: Components, task: ActiveComponent, connection_components: Iterable[str], formats: Mapping[str, str]
+) -> dict[str, ActiveComponent]:
+    """Of these, the ones that the job itself names, by name: all that can be missing. Raises as `choose`."""
     chosen = {task.name: task}
     for name in connection_components:
         chosen.setdefault(name, registry.component(name))
@@ -116,12 +137,7 @@ def choose(
                 exc.message, reason="FORMAT_UNKNOWN", violations=(FieldViolation(path, exc.message),)
             ) from exc
         chosen.setdefault(found.name, found)
-    for component in list(chosen.values()):
-        for pattern in component.manifest.uses:
-            for used in registry.components(pattern.partition("/")[0]):
-                if fnmatch.fnmatchcase(used.name, pattern) and used.name not in chosen:
-                    chosen[used.name] = registry.component(used.name)
-    return list(chosen.values())
+    return chosen
 
 
 def pins_of(components: Sequence[ActiveComponent]) -> tuple[Pin, ...]:

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, literal_column, select, update
 
 from hypersdk_kernel.model.audit import GENESIS, AuditEntry, AuditNote
 from hypersdk_kernel.store import codec
@@ -50,19 +50,30 @@ current: ContextVar[AuditedCall | None] = ContextVar("audited_call", default=Non
 
 def append(group: Group, now: float, notes: Sequence[AuditNote]) -> None:
     """Put `notes` behind the last row, in order. `now`: seconds since the epoch."""
-    conn = group.conn
-    found = conn.execute(select(audit_head).where(audit_head.c.id == _HEAD).with_for_update()).one_or_none()
-    last = conn.execute(select(audit.c.seq).order_by(audit.c.seq.desc()).limit(1)).scalar_one_or_none() or 0
-    seq, previous = max(found.seq if found else 0, last), found.hash if found else GENESIS
+    cursor, statements = group.cursor, group.statements
+    cursor.execute(statements.sql(_LAST))
+    last = (cursor.fetchone() or (None,))[0] or 0
+    cursor.execute(statements.sql(_READ_HEAD))
+    found = cursor.fetchone()
+    seq, previous = max(found[0] if found else 0, last), found[1] if found else GENESIS
     for note in notes:
         seq += 1
         entry = _entry(seq, now, note, previous)
         previous = entry.hash
         group.add(audit, {name: getattr(entry, name) for name in AuditEntry.__slots__})
     if found is None:
-        conn.execute(insert(audit_head).values(id=_HEAD, seq=seq, hash=previous))
+        group.add(audit_head, {"id": _HEAD, "seq": seq, "hash": previous})
     else:
-        conn.execute(update(audit_head).where(audit_head.c.id == _HEAD).values(seq=seq, hash=previous))
+        cursor.execute(statements.sql(_WRITE_HEAD), {"new_seq": seq, "new_hash": previous})
+
+
+_LAST = select(func.max(audit.c.seq))
+_READ_HEAD = select(audit_head.c.seq, audit_head.c.hash).where(audit_head.c.id == literal_column(str(_HEAD)))
+_WRITE_HEAD = (
+    update(audit_head)
+    .where(audit_head.c.id == literal_column(str(_HEAD)))
+    .values(seq=bindparam("new_seq"), hash=bindparam("new_hash"))
+)
 
 
 def head(conn: Connection) -> tuple[int, str]:

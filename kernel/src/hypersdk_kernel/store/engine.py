@@ -255,7 +255,7 @@ class Store:
                 if started > self._seen and self.shared:
                     foreign = _foreign(conn, self._seen, started)
                 tx = Group(conn, self._statements, started, None if at is None else at[1])
-                if self.shared:
+                if len(group) > 1 or self.shared:
                     tx.prefetch(key for work in group for key in work.keys)
                 for work in group:
                     self._run(tx, work)

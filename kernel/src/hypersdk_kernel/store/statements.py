@@ -7,17 +7,15 @@ SQLAlchemy as usual. Rows are dicts of ready database values: JSON columns hold 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import Table, bindparam, insert, select
+from sqlalchemy import ARRAY, ClauseElement, Table, any_, bindparam, func, insert, select
 
 Row = dict[str, Any]
-
-_KEYS_AT_ONCE = 500
-"""In one IN list; SQLite's default limit of variables is 32,766, older ones' 999."""
 
 
 class Statements:
@@ -28,14 +26,27 @@ class Statements:
         if dialect.name == "sqlite":  # its driver takes dicts for :name, not for the ? that is its default
             dialect = type(dialect)(paramstyle="named")
         self._dialect = dialect
-        self.insert = lru_cache(maxsize=64)(self._insert)
-        self._select_one = lru_cache(maxsize=64)(self._compile_one)
+        self.sql = lru_cache(maxsize=64)(self._sql)
+        self._insert = lru_cache(maxsize=64)(lambda table: self._sql(insert(table)))
+        self._select_one = lru_cache(maxsize=64)(
+            lambda table: self._sql(select(table).where(key_of(table) == bindparam("key")))
+        )
+        self._select_many = lru_cache(maxsize=64)(lambda table: self._sql(self._by_keys(table)))
 
-    def _insert(self, table: Table) -> str:
-        return str(insert(table).compile(dialect=self._dialect))
+    def _sql(self, statement: ClauseElement) -> str:
+        """The text of a statement whose parameters are all bindparams. `sql` is the same for one that is kept."""
+        return str(statement.compile(dialect=self._dialect))
 
-    def _compile_one(self, table: Table) -> str:
-        return str(select(table).where(key_of(table) == bindparam("key")).compile(dialect=self._dialect))
+    def _by_keys(self, table: Table) -> ClauseElement:
+        """One text for any number of keys: they are one parameter."""
+        column = key_of(table)
+        if self._dialect.name == "sqlite":
+            keys = func.json_each(bindparam("keys")).table_valued("value")
+            return select(table).where(column.in_(select(keys.c.value)))
+        return select(table).where(column == any_(bindparam("keys", type_=ARRAY(column.type))))
+
+    def insert(self, cursor: Any, table: Table, rows: Sequence[Row]) -> None:
+        cursor.executemany(self._insert(table), rows)
 
     def fetch(self, cursor: Any, table: Table, key: str) -> Row | None:
         """The row with that primary key."""
@@ -43,15 +54,15 @@ class Statements:
         row = cursor.fetchone()
         return None if row is None else dict(zip(table.columns.keys(), row, strict=True))
 
-    @staticmethod
-    def fetch_many(conn: sqlalchemy.Connection, table: Table, keys: Sequence[str]) -> dict[str, Row | None]:
-        """Each key's row, or None, in few round trips."""
+    def fetch_many(self, cursor: Any, table: Table, keys: Sequence[str]) -> dict[str, Row | None]:
+        """Each key's row, or None, in one round trip."""
         found: dict[str, Row | None] = dict.fromkeys(keys)
-        column = key_of(table)
-        for start in range(0, len(keys), _KEYS_AT_ONCE):
-            query = select(table).where(column.in_(keys[start : start + _KEYS_AT_ONCE]))
-            for row in conn.execute(query).mappings():
-                found[row[column.name]] = dict(row)
+        listed = json.dumps(keys) if self._dialect.name == "sqlite" else list(keys)
+        cursor.execute(self._select_many(table), {"keys": listed})
+        names, key = table.columns.keys(), key_of(table).name
+        for values in cursor.fetchall():
+            row = dict(zip(names, values, strict=True))
+            found[row[key]] = row
         return found
 
 

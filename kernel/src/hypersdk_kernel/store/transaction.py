@@ -31,7 +31,7 @@ class Group:
         self.revision = revision
         self.epoch = epoch
         self.cursor = conn.connection.cursor()
-        self._statements = statements
+        self.statements = statements
         self._pending: list[tuple[Table, Row]] = []
         self._added: dict[Key, Row] = {}
         self._fetched: dict[Key, Row | None] = {}
@@ -42,7 +42,7 @@ class Group:
         for table, key in dict.fromkeys(keys):
             wanted.setdefault(table, []).append(key)
         for table, listed in wanted.items():
-            for key, row in self._statements.fetch_many(self.conn, table, listed).items():
+            for key, row in self.statements.fetch_many(self.cursor, table, listed).items():
                 self._fetched[table, key] = row
 
     def find(self, table: Table, key: str) -> Row | None:
@@ -51,7 +51,7 @@ class Group:
             return known
         if (table, key) in self._fetched:
             return self._fetched[table, key]
-        return self._statements.fetch(self.cursor, table, key)
+        return self.statements.fetch(self.cursor, table, key)
 
     def add(self, table: Table, row: Row) -> None:
         self._pending.append((table, row))
@@ -78,7 +78,7 @@ class Group:
         for table, row in rows:
             by_table.setdefault(table, []).append(row)
         for table, listed in by_table.items():
-            self.cursor.executemany(self._statements.insert(table), listed)
+            self.statements.insert(self.cursor, table, listed)
 
     def forget_lookups(self) -> None:
         """Somebody runs SQL of its own: what was found before may not hold any more."""
