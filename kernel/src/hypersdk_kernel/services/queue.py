@@ -129,7 +129,9 @@ class QueueService(Service):
 
     def _limit_of(self, message: pb.Limit, limit_id: str) -> Limit:
         """Raises InvalidArgument (VALUE_INVALID, WINDOW_UNKNOWN)."""
-        scope = _SCOPE_OF[message.scope]
+        scope = _SCOPE_OF.get(message.scope)
+        if scope is None:
+            raise _invalid("scope", "says what the limit counts by, and is needed", "VALUE_INVALID")
         if (scope is Scope.LABEL) is not bool(message.label):
             raise _invalid("label", "goes with scope LABEL, and only with it", "VALUE_INVALID")
         if (scope is Scope.ALL) is bool(message.value):

@@ -51,10 +51,10 @@ def window_of(message: pb.Window, window_id: str) -> Window:
     zone = message.time_zone or "UTC"
     try:
         ZoneInfo(zone)
-    except (ValueError, OSError):  # unknown, or a name that is no name (ZoneInfoNotFoundError is a KeyError)
+    except (KeyError, ValueError, OSError):  # unknown (ZoneInfoNotFoundError), or a name that is no name
         raise _invalid("time_zone", f"there is no time zone {zone[:64]!r}") from None
-    except KeyError:
-        raise _invalid("time_zone", f"there is no time zone {zone[:64]!r}") from None
+    if not message.spans:
+        raise _invalid("spans", "is empty; name a time at which it is open")
     country, subdivision = message.holiday_country, message.holiday_subdivision
     if country and not holiday.known(country, subdivision):
         raise _invalid("holiday_country", f"no calendar of holidays is known for {country} {subdivision}".rstrip())

@@ -17,15 +17,19 @@ from hyperctl.commands import (
     convert,
     event,
     export,
+    group,
     image,
     job,
+    limit,
     machine,
     plugin,
     price,
+    queue,
     schedule,
     storage,
     subscription,
     system,
+    window,
 )
 from hyperctl.commands import format as format_command
 from hyperctl.session import Session
@@ -84,7 +88,8 @@ def _globals(
 
 
 for _name, _group in (
-    ("job", job.app), ("schedule", schedule.app), ("connection", connection.app), ("machine", machine.app),
+    ("job", job.app), ("group", group.app), ("queue", queue.app), ("limit", limit.app), ("window", window.app),
+    ("schedule", schedule.app), ("connection", connection.app), ("machine", machine.app),
     ("plugin", plugin.app), ("event", event.app), ("subscription", subscription.app), ("audit", audit.app),
     ("format", format_command.app),
     ("storage", storage.app), ("price", price.app), ("system", system.app), ("config", config.app),

@@ -16,6 +16,7 @@ from hyperctl.commands.common import (
     full_name,
     mode_of,
 )  # fmt: skip
+from hyperctl.commands.jobplan import explain_job, graph_job, submit_job
 from hyperctl.output import Column, Mode, show_list, show_one, show_streamed
 from hyperctl.session import Session
 from hyperctl.units import format_bytes, format_duration
@@ -48,6 +49,11 @@ COLUMNS: list[Column[Job]] = [
     Column("MOVED", lambda j: format_bytes(j.progress.bytes_written) if j.HasField("progress") else "", wide=True),
     Column("MESSAGE", lambda j: j.error.message or j.state_message, wide=True),
 ]
+
+
+app.command("submit")(submit_job)
+app.command("explain")(explain_job)
+app.command("graph")(graph_job)
 
 
 @app.command("list")

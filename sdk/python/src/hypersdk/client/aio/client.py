@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from hypersdk.client.aio.events import AsyncEvents
     from hypersdk.client.aio.formats import AsyncFormats
     from hypersdk.client.aio.inventory import AsyncInventory
+    from hypersdk.client.aio.job_groups import AsyncJobGroups
     from hypersdk.client.aio.jobs import AsyncJobs
     from hypersdk.client.aio.operations import AsyncOperations
     from hypersdk.client.aio.plugins import AsyncPlugins
+    from hypersdk.client.aio.policies import AsyncPolicies
     from hypersdk.client.aio.pricing import AsyncPricing
+    from hypersdk.client.aio.queue import AsyncQueue
     from hypersdk.client.aio.schedules import AsyncSchedules
     from hypersdk.client.aio.storage import AsyncStorage
     from hypersdk.client.aio.subscriptions import AsyncSubscriptions
@@ -45,6 +48,24 @@ class AsyncClient:
         from hypersdk.client.aio.jobs import AsyncJobs
 
         return AsyncJobs(self._channel, self._caller)
+
+    @cached_property
+    def job_groups(self) -> AsyncJobGroups:
+        from hypersdk.client.aio.job_groups import AsyncJobGroups
+
+        return AsyncJobGroups(self._channel, self._caller)
+
+    @cached_property
+    def queue(self) -> AsyncQueue:
+        from hypersdk.client.aio.queue import AsyncQueue
+
+        return AsyncQueue(self._channel, self._caller)
+
+    @cached_property
+    def policies(self) -> AsyncPolicies:
+        from hypersdk.client.aio.policies import AsyncPolicies
+
+        return AsyncPolicies(self._channel, self._caller)
 
     @cached_property
     def schedules(self) -> AsyncSchedules:

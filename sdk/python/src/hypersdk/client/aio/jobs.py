@@ -53,6 +53,33 @@ class AsyncJobs:
         )
         return await self._caller.unary(self._stub.CreateJob, request, timeout_s)
 
+    async def submit(
+        self, job: jobs_pb2.Job, *, job_id: str = "", request_id: str = "", validate_only: bool = False
+    ) -> jobs_pb2.Job:
+        """As `create`, of a whole message: with dependencies, a window, a deadline, a retry policy."""
+        request = jobs_pb2.CreateJobRequest(
+            job=job, job_id=job_id, request_id=request_id, validate_only=validate_only
+        )
+        return await self._caller.unary(self._stub.CreateJob, request)
+
+    async def submit_many(
+        self,
+        requests: Sequence[jobs_pb2.CreateJobRequest],
+        *,
+        request_id: str = "",
+        validate_only: bool = False,
+    ) -> Sequence[jobs_pb2.Job]:
+        """Durably queue up to 1,000 jobs, all or none. They may depend on each other by the job ids given."""
+        request = jobs_pb2.BatchCreateJobsRequest(
+            requests=requests, request_id=request_id, validate_only=validate_only
+        )
+        answer: jobs_pb2.BatchCreateJobsResponse = await self._caller.unary(self._stub.BatchCreateJobs, request)
+        return answer.jobs
+
+    async def explain(self, name: str) -> jobs_pb2.JobExplanation:
+        """Why a job is where it is, in words, and what would make it go on."""
+        return await self._caller.unary(self._stub.ExplainJob, jobs_pb2.ExplainJobRequest(name=name))
+
     async def get(self, name: str, *, timeout_s: float | None = None) -> jobs_pb2.Job:
         """One job. Raises NotFound."""
         return await self._caller.unary(self._stub.GetJob, jobs_pb2.GetJobRequest(name=name), timeout_s)

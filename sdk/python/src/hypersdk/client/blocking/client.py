@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from hypersdk.client.blocking.events import Events
     from hypersdk.client.blocking.formats import Formats
     from hypersdk.client.blocking.inventory import Inventory
+    from hypersdk.client.blocking.job_groups import JobGroups
     from hypersdk.client.blocking.jobs import Jobs
     from hypersdk.client.blocking.operations import Operations
     from hypersdk.client.blocking.plugins import Plugins
+    from hypersdk.client.blocking.policies import Policies
     from hypersdk.client.blocking.pricing import Pricing
+    from hypersdk.client.blocking.queue import Queue
     from hypersdk.client.blocking.schedules import Schedules
     from hypersdk.client.blocking.storage import Storage
     from hypersdk.client.blocking.subscriptions import Subscriptions
@@ -46,6 +49,24 @@ class Client:
         from hypersdk.client.blocking.jobs import Jobs
 
         return Jobs(self._channel, self._caller)
+
+    @cached_property
+    def job_groups(self) -> JobGroups:
+        from hypersdk.client.blocking.job_groups import JobGroups
+
+        return JobGroups(self._channel, self._caller)
+
+    @cached_property
+    def queue(self) -> Queue:
+        from hypersdk.client.blocking.queue import Queue
+
+        return Queue(self._channel, self._caller)
+
+    @cached_property
+    def policies(self) -> Policies:
+        from hypersdk.client.blocking.policies import Policies
+
+        return Policies(self._channel, self._caller)
 
     @cached_property
     def schedules(self) -> Schedules:

@@ -54,6 +54,33 @@ class Jobs:
         )
         return self._caller.unary(self._stub.CreateJob, request, timeout_s)
 
+    def submit(
+        self, job: jobs_pb2.Job, *, job_id: str = "", request_id: str = "", validate_only: bool = False
+    ) -> jobs_pb2.Job:
+        """As `create`, of a whole message: with dependencies, a window, a deadline, a retry policy."""
+        request = jobs_pb2.CreateJobRequest(
+            job=job, job_id=job_id, request_id=request_id, validate_only=validate_only
+        )
+        return self._caller.unary(self._stub.CreateJob, request)
+
+    def submit_many(
+        self,
+        requests: Sequence[jobs_pb2.CreateJobRequest],
+        *,
+        request_id: str = "",
+        validate_only: bool = False,
+    ) -> Sequence[jobs_pb2.Job]:
+        """Durably queue up to 1,000 jobs, all or none. They may depend on each other by the job ids given."""
+        request = jobs_pb2.BatchCreateJobsRequest(
+            requests=requests, request_id=request_id, validate_only=validate_only
+        )
+        answer: jobs_pb2.BatchCreateJobsResponse = self._caller.unary(self._stub.BatchCreateJobs, request)
+        return answer.jobs
+
+    def explain(self, name: str) -> jobs_pb2.JobExplanation:
+        """Why a job is where it is, in words, and what would make it go on."""
+        return self._caller.unary(self._stub.ExplainJob, jobs_pb2.ExplainJobRequest(name=name))
+
     def get(self, name: str, *, timeout_s: float | None = None) -> jobs_pb2.Job:
         """One job. Raises NotFound."""
         return self._caller.unary(self._stub.GetJob, jobs_pb2.GetJobRequest(name=name), timeout_s)

@@ -139,7 +139,7 @@ class Window(_message.Message):
     """Whether it is open now."""
     @_builtins.property
     def spans(self) -> _containers.RepeatedCompositeFieldContainer[Global___WindowSpan]:
-        """When it is open. A span goes over midnight when its end is not after its start."""
+        """When it is open, one at least. A span goes over midnight when its end is not after its start."""
 
     @_builtins.property
     def blackouts(self) -> _containers.RepeatedCompositeFieldContainer[Global___DateRange]:

@@ -1,0 +1,54 @@
+"""client.job_groups: jobs that are submitted together and wait for each other."""
+
+from __future__ import annotations
+
+import grpc
+
+from hypersdk.api.jobs.v1 import job_groups_pb2, job_groups_pb2_grpc
+from hypersdk.client.aio.caller import AsyncCaller
+from hypersdk.client.aio.pager import AsyncPager
+
+
+class AsyncJobGroups:
+    """Calls of JobGroupService. Names are `jobGroups/{job_group}`."""
+
+    def __init__(self, channel: grpc.aio.Channel, caller: AsyncCaller) -> None:
+        self._stub = job_groups_pb2_grpc.JobGroupServiceStub(channel)
+        self._caller = caller
+
+    async def create(
+        self,
+        group: job_groups_pb2.JobGroup,
+        *,
+        group_id: str = "",
+        request_id: str = "",
+        validate_only: bool = False,
+    ) -> job_groups_pb2.JobGroup:
+        """Durably queue all jobs of a group, or none. Raises InvalidArgument (DEPENDENCY_CYCLE) naming a circle."""
+        request = job_groups_pb2.CreateJobGroupRequest(
+            job_group=group, job_group_id=group_id, request_id=request_id, validate_only=validate_only
+        )
+        return await self._caller.unary(self._stub.CreateJobGroup, request)
+
+    async def get(self, name: str) -> job_groups_pb2.JobGroup:
+        """One group with its jobs as they are now. Raises NotFound."""
+        return await self._caller.unary(self._stub.GetJobGroup, job_groups_pb2.GetJobGroupRequest(name=name))
+
+    def list(self, *, page_size: int = 0) -> AsyncPager[job_groups_pb2.ListJobGroupsResponse, job_groups_pb2.JobGroup]:
+        """All groups, newest first, without their jobs."""
+        return AsyncPager(
+            lambda token: self._caller.unary(
+                self._stub.ListJobGroups,
+                job_groups_pb2.ListJobGroupsRequest(page_size=page_size, page_token=token),
+            ),
+            lambda page: page.job_groups,
+        )
+
+    async def cancel(
+        self, name: str, *, request_id: str = "", validate_only: bool = False
+    ) -> job_groups_pb2.JobGroup:
+        """Ask every job of the group that has not ended to stop."""
+        request = job_groups_pb2.CancelJobGroupRequest(
+            name=name, request_id=request_id, validate_only=validate_only
+        )
+        return await self._caller.unary(self._stub.CancelJobGroup, request)
