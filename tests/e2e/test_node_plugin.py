@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import time
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -123,7 +124,7 @@ def test_its_disks_are_exported_byte_by_byte_and_nothing_is_left_running(client,
     (disk,) = manifest["files"]
     assert disk["content"]["sha256"] == sha256
     same(platform / "web01.raw", target / disk["key"])
-    assert _nodes(daemon, inside="runs") == []
+    _until_none_is_left(daemon)
     assert list(daemon.state.glob("runs/*/attempts/*/hosts/*/*")) == []
     with pytest.raises(NotFound):
         client.inventory.get_machine("connections/pictures/machines/none")
@@ -141,7 +142,7 @@ def test_a_disk_that_changes_while_it_is_copied_is_noticed_through_the_stand_in(
     }  # fmt: skip
     name = client.jobs.create("export", spec, bandwidth_limit_bytes=16 * MIB, max_attempts=1).name
     while not client.jobs.get(name).progress.bytes_read:
-        pass
+        time.sleep(0.02)
     with (platform / "web01.raw").open("r+b") as file:
         file.write(b"changed")
     job = client.jobs.wait(name)
@@ -165,6 +166,14 @@ def test_where_node_is_not_allowed_the_plugin_is_refused_with_the_reason(tmp_pat
 
 def _dimension(row):
     return PriceDimension.Name(row.dimension).removeprefix("PRICE_DIMENSION_").lower()
+
+
+def _until_none_is_left(daemon):
+    """The outcome is told before the runner has closed its connections."""
+    deadline = time.monotonic() + 30
+    while daemon.runners() or _nodes(daemon, inside="runs"):
+        assert time.monotonic() < deadline, "a host or a runner is left"
+        time.sleep(0.05)
 
 
 def _nodes(daemon, inside=""):
@@ -204,3 +213,27 @@ def test_its_frames_and_those_of_a_runner_are_traced(tmp_path, wheel):
     assert {"initialize", "ping", "call"} <= {line.get("method") for line in lines if line["peer"] == "host"}
     assert {"attach", "record"} <= {line.get("method") for line in lines if line.get("job") == name}
     assert any("acme-node" in line.get("generation", "") for line in lines)
+
+
+def test_a_killed_runner_takes_its_node_along_and_the_next_attempt_has_one_of_its_own(client, daemon, tmp_path):
+    platform, target = tmp_path / "platform", tmp_path / "target"
+    platform.mkdir()
+    target.mkdir()
+    sha256 = scattered(platform / "web01.raw", 64 * MIB, 32)
+    client.connections.create("pictures", "provider/acme-images", {"path": str(platform)})
+    client.connections.create("target", "storage/local", {"path": str(target)})
+    spec = {"machine": "connections/pictures/machines/web01", "target": "connections/target", "format": "qcow2"}
+    name = client.jobs.create("export", spec, bandwidth_limit_bytes=16 * MIB).name
+    while not client.jobs.get(name).progress.bytes_read:
+        time.sleep(0.05)
+    (node,) = _nodes(daemon, inside="runs")
+    (runner,) = daemon.runners()
+    os.kill(runner, signal.SIGKILL)
+    while node in _nodes(daemon, inside="runs"):
+        time.sleep(0.05)
+    job = client.jobs.wait(name)
+    assert job.state == SUCCEEDED, job.error
+    assert job.attempt_count == 2
+    (disk,) = json.loads((target / job.result["manifest"]).read_text())["files"]
+    assert disk["content"]["sha256"] == sha256
+    _until_none_is_left(daemon)

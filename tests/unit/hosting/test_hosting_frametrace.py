@@ -82,7 +82,10 @@ async def test_planted_secrets_appear_nowhere_whatever_the_plugin_makes_of_them(
         {"result": {}},
     ]
     vault = {"component": "secrets/file", "method": "Resolve", "request": {"ref": "a/b"}, "connection": None}
-    token = {"component": "service/x", "method": "Serve", "request": {"token": "api-token-1"}, "connection": None}
+    token = {
+        "component": "service/x", "method": "Run", "request": {"token": "api-token-1"}, "connection": None,
+        "redact": ["keep-this-out"],
+    }  # fmt: skip
     with frametrace.install(FrameTrace(path, lambda: 0.0)):
         await conversation(
             answers, [("call", CALL), ("call", CALL), ("call", vault), ("call", CALL), ("call", token)]
@@ -90,7 +93,7 @@ async def test_planted_secrets_appear_nowhere_whatever_the_plugin_makes_of_them(
     text = path.read_text()
     written = lines(path)
     assert len(written) == 11
-    for secret in (*SECRETS[:3], "from-the-vault", "api-token-1"):
+    for secret in (*SECRETS[:3], "from-the-vault", "api-token-1", "keep-this-out"):
         assert secret not in text
         assert json.dumps(secret)[1:-1] not in text
     assert written[0]["payload"]["connection"]["secrets"] == "[redacted]"

@@ -29,7 +29,7 @@ MAX_PAYLOAD_CHARS = 4096
 MAX_FILE_BYTES = 64 << 20
 """Then the file becomes `FILE.1`, in the place of an older one: twice this is all that a trace takes."""
 _MAX_SECRETS = 1024
-_HIDDEN = frozenset({"secrets", "secret", "token", "password", "credentials", "authorization"})
+_HIDDEN = frozenset({"secrets", "secret", "token", "password", "credentials", "authorization", "redact"})
 _VAULT = "secrets/"
 
 log = structlog.get_logger(__name__)
