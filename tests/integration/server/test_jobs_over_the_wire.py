@@ -134,3 +134,22 @@ def test_a_failed_job_is_an_operation_with_its_error(daemon, jobs, create, tmp_p
     assert operation.done
     assert operation.error.code == grpc.StatusCode.NOT_FOUND.value[0]
     assert error.reason == "FILE_NOT_FOUND"
+
+
+def test_what_became_of_jobs_is_summed_up(daemon, jobs, create, monkeypatch, capsys):
+    from hyperctl.__main__ import main
+    from hypersdk.client import Client
+
+    made = jobs.CreateJob(create(), timeout=20)
+    follow(jobs, pb.WatchJobsRequest(names=[made.name]))
+    address = f"unix:{daemon.state}/hypersdkd.sock"
+    label = next(iter(made.labels.values()))
+    with Client(address) as client:
+        report = client.reports.jobs(filter=f'labels.run = "{label}"')
+    assert (report.total.job_count, report.total.succeeded_count, report.total.success_rate) == (1, 1, 1.0)
+    assert report.total.read_bytes > 1 << 20
+    assert report.tasks[0].key == "convert"
+    assert report.slowest[0].name == made.name
+    monkeypatch.setenv("HYPERSDK_ADDRESS", address)
+    assert main(["job", "report", "--since", "1h", "--filter", f'labels.run = "{label}"', "-o", "csv"]) == 0
+    assert "\r\ntask,convert,1,1,0,0,1.0000," in capsys.readouterr().out

@@ -27,7 +27,9 @@ async def scraped(metrics):
 
 
 def job_event(revision, type_, time, **job):
-    job = {"id": "nightly-secret-name", "task": "export", "state": type_.partition(".")[2], **job}
+    state = type_.partition(".")[2]
+    job = {"id": "nightly-secret-name", "uid": "u", "task": "export", "spec": {}, "state": state, "create_time": 1.0,
+           "update_time": time, **job}  # fmt: skip
     return Event(revision, time, type_, "jobs/nightly-secret-name", "runner", {"job": job})
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from hypersdk.errors import Aborted, NotFound
 
 from hypersdk_kernel.model.job import TERMINAL, AttemptState, Job, JobEvent, next_state
-from hypersdk_kernel.store import codec, pins
+from hypersdk_kernel.store import codec, history, pins
 from hypersdk_kernel.store import jobs as rows
 from hypersdk_kernel.store import schedules as schedule_rows
 from hypersdk_kernel.store.engine import Tx
@@ -56,6 +56,8 @@ def change(
         fields.setdefault("next_attempt_time", None)
     after = replace(job, state=state, state_message=message)
     changed = note(tx, after, f"job.{state.value}", actor, sheaf=sheaf, **fields)
+    if state in TERMINAL:
+        history.record(tx, changed)
     if state in TERMINAL and job.schedule:
         schedule_rows.job_ended(tx.conn, changed)
     return changed

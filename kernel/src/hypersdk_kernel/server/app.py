@@ -88,6 +88,7 @@ from hypersdk_kernel.services.plugins import Operators, PluginService
 from hypersdk_kernel.services.pluginwatch import PluginWatcher
 from hypersdk_kernel.services.policies import PolicyService
 from hypersdk_kernel.services.queue import QueueService
+from hypersdk_kernel.services.reports import ReportService
 from hypersdk_kernel.services.schedules import ScheduleService
 from hypersdk_kernel.services.scheduleviews import job_maker
 from hypersdk_kernel.services.subscriptions import SubscriptionService
@@ -199,6 +200,7 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
             EventService(store, bus, settings.heartbeat_s),
             SubscriptionService(Subscriptions(store, clock), notifiers),
             AuditService(store),
+            ReportService(store, clock),
             SystemService(facts, clock, store, jobs, connections, registry, dispatcher),
             OperationsService(jobs, bus),
         ]

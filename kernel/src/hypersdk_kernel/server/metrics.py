@@ -15,7 +15,6 @@ from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -24,7 +23,8 @@ from prometheus_client.registry import Collector
 
 from hypersdk_kernel import __version__
 from hypersdk_kernel.model.event import Event
-from hypersdk_kernel.model.job import JobState
+from hypersdk_kernel.model.job import Job, JobState, Progress
+from hypersdk_kernel.store import codec
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 _CALL_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
@@ -171,13 +171,13 @@ class Metrics:
             outcome = _SWAPS.get(event.type)
             if outcome is not None:
                 self._swaps.labels(outcome).inc()
-            job = event.payload.get("job") if event.type.startswith("job.") else None
-            if isinstance(job, dict):
+            job = codec.job_of(event.payload) if event.type.startswith("job.") else None
+            if job is not None:
                 self._job(event, job)
 
-    def _job(self, event: Event, job: Mapping[str, Any]) -> None:
-        task, job_id = str(job.get("task")), str(job.get("id"))
-        if job.get("state") == JobState.QUEUED:
+    def _job(self, event: Event, job: Job) -> None:
+        task, job_id = job.task, job.id
+        if job.state is JobState.QUEUED:
             if len(self._queued) < _JOBS_TIMED:
                 self._queued.setdefault(job_id, event.time)
             return
@@ -189,12 +189,12 @@ class Metrics:
             return
         if event.type in _ENDED:
             self._ended.labels(task, event.type.partition(".")[2]).inc()
-            if job.get("start_time") is not None:
-                self._job_s.labels(task).observe(max(0.0, event.time - float(job["start_time"])))
+            if job.start_time is not None:
+                self._job_s.labels(task).observe(max(0.0, event.time - job.start_time))
         if event.type in _ENDED or event.type == "job.retrying":
-            progress = job.get("progress") or {}
-            for direction in ("read", "written"):
-                self._bytes.labels(task, direction).inc(max(0, int(progress.get(f"bytes_{direction}") or 0)))
+            moved = job.progress or Progress()
+            for direction, count in (("read", moved.bytes_read), ("written", moved.bytes_written)):
+                self._bytes.labels(task, direction).inc(max(0, count))
 
     async def render(self, read: Callable[[], Awaitable[Figures]]) -> bytes:
         """The text of a scrape."""

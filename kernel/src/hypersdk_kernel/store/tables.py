@@ -219,3 +219,22 @@ kernels = Table(
     Column("beat_time", Float, nullable=False),
 )  # fmt: skip
 """Kernels on one PostgreSQL, each with its heartbeat by the database's clock. `epoch`: the leader's; 0 for others."""
+
+job_history = Table(
+    "job_history", metadata,
+    Column("job_id", String(63), primary_key=True),
+    Column("revision", BigInteger, primary_key=True),
+    Column("task", String(63), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("owner", String(128), nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("end_time", Float, nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("wait_s", Float),
+    Column("run_s", Float),
+    Column("attempts", Integer, nullable=False),
+    Column("bytes_read", BigInteger, nullable=False),
+    Column("bytes_written", BigInteger, nullable=False),
+    Column("reason", String(64), nullable=False),
+    Index("job_history_by_end_time", "end_time"),
+)  # fmt: skip

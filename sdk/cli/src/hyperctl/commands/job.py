@@ -17,6 +17,7 @@ from hyperctl.commands.common import (
     mode_of,
 )  # fmt: skip
 from hyperctl.commands.jobplan import explain_job, graph_job, submit_job
+from hyperctl.commands.report import report_jobs
 from hyperctl.output import Column, Mode, show_list, show_one, show_streamed
 from hyperctl.session import Session
 from hyperctl.units import format_bytes, format_duration
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from hypersdk.api.jobs.v1.jobs_pb2 import Job, StreamLogsResponse
 
 app = typer.Typer(help="Everything that takes longer than a call.")
+app.command("report")(report_jobs)
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="jobs/x, or x.", autocompletion=complete_job)]
 
 

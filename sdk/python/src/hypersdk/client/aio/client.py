@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hypersdk.client.aio.policies import AsyncPolicies
     from hypersdk.client.aio.pricing import AsyncPricing
     from hypersdk.client.aio.queue import AsyncQueue
+    from hypersdk.client.aio.reports import AsyncReports
     from hypersdk.client.aio.schedules import AsyncSchedules
     from hypersdk.client.aio.storage import AsyncStorage
     from hypersdk.client.aio.subscriptions import AsyncSubscriptions
@@ -120,6 +121,12 @@ class AsyncClient:
         from hypersdk.client.aio.audit import AsyncAudit
 
         return AsyncAudit(self._channel, self._caller)
+
+    @cached_property
+    def reports(self) -> AsyncReports:
+        from hypersdk.client.aio.reports import AsyncReports
+
+        return AsyncReports(self._channel, self._caller)
 
     @cached_property
     def subscriptions(self) -> AsyncSubscriptions:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hypersdk.client.blocking.policies import Policies
     from hypersdk.client.blocking.pricing import Pricing
     from hypersdk.client.blocking.queue import Queue
+    from hypersdk.client.blocking.reports import Reports
     from hypersdk.client.blocking.schedules import Schedules
     from hypersdk.client.blocking.storage import Storage
     from hypersdk.client.blocking.subscriptions import Subscriptions
@@ -121,6 +122,12 @@ class Client:
         from hypersdk.client.blocking.audit import Audit
 
         return Audit(self._channel, self._caller)
+
+    @cached_property
+    def reports(self) -> Reports:
+        from hypersdk.client.blocking.reports import Reports
+
+        return Reports(self._channel, self._caller)
 
     @cached_property
     def subscriptions(self) -> Subscriptions:

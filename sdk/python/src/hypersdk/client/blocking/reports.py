@@ -1,0 +1,35 @@
+# Generated from aio/reports.py by `python -m hypersdk.client.generate_sync`; change that file instead.
+"""client.reports: what became of the jobs of a time, summed up."""
+
+from __future__ import annotations
+
+import grpc
+
+from hypersdk.api.reports.v1 import reports_pb2 as pb
+from hypersdk.api.reports.v1 import reports_pb2_grpc
+from hypersdk.client.blocking.caller import Caller
+
+
+class Reports:
+    """Calls of ReportService."""
+
+    def __init__(self, channel: grpc.Channel, caller: Caller) -> None:
+        self._stub = reports_pb2_grpc.ReportServiceStub(channel)
+        self._caller = caller
+
+    def jobs(
+        self,
+        *,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        filter: str = "",  # noqa: A002 - the API's name of it
+        slowest: int = 0,
+    ) -> pb.JobReport:
+        """Of the jobs that ended in [start_s, end_s), seconds since the epoch; None: the 30 days before the end, and
+        now. Raises InvalidArgument."""
+        request = pb.ReportJobsRequest(filter=filter, slowest_count=slowest)
+        if start_s is not None:
+            request.start_time.FromMicroseconds(round(start_s * 1e6))
+        if end_s is not None:
+            request.end_time.FromMicroseconds(round(end_s * 1e6))
+        return self._caller.unary(self._stub.ReportJobs, request)
