@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, literal, or_, select
 
-from hypersdk_kernel.model.job import Job, JobState
+from hypersdk_kernel.model.job import Job, JobState, Progress
 from hypersdk_kernel.store import codec
 from hypersdk_kernel.store.tables import job_connections, job_history
 from hypersdk_kernel.store.transaction import Tx
@@ -68,27 +68,16 @@ class Report:
 
 def record(tx: Tx, job: Job) -> None:
     """The row of a job that has just ended. Costs no statement of its own."""
-    row = row_of(codec.job_to_json(job))
-    tx.insert(job_history, {**row, "labels": codec.dumps(row["labels"])})
-
-
-def row_of(job: Mapping[str, Any]) -> dict[str, Any]:
-    """From a job as codec writes it, whatever version wrote it."""
-    end = float(job.get("end_time") or job["update_time"])
-    start = job.get("start_time")
-    moved = job.get("progress") or {}
-    error = job.get("error") or {}
-    return {
-        "job_id": job["id"], "revision": int(job.get("revision") or 0), "task": job["task"], "state": str(job["state"]),
-        "owner": job.get("owner") or "", "labels": dict(job.get("labels") or {}), "end_time": end,
-        "day": int(end // _DAY_S),
-        "wait_s": None if start is None else max(0.0, start - job["create_time"]),
-        "run_s": None if start is None else max(0.0, end - start),
-        "attempts": int(job.get("attempt_count") or 0),
-        "bytes_read": max(0, int(moved.get("bytes_read") or 0)),
-        "bytes_written": max(0, int(moved.get("bytes_written") or 0)),
-        "reason": str(error.get("reason") or "")[:64],
-    }  # fmt: skip
+    end = job.update_time if job.end_time is None else job.end_time
+    moved = job.progress or Progress()
+    tx.insert(job_history, {
+        "job_id": job.id, "revision": job.revision, "task": job.task, "state": job.state.value, "owner": job.owner,
+        "labels": codec.dumps(dict(job.labels)), "end_time": end, "day": int(end // _DAY_S),
+        "wait_s": None if job.start_time is None else max(0.0, job.start_time - job.create_time),
+        "run_s": None if job.start_time is None else max(0.0, end - job.start_time),
+        "attempts": job.attempt_count, "bytes_read": max(0, moved.bytes_read),
+        "bytes_written": max(0, moved.bytes_written), "reason": str((job.error or {}).get("reason") or "")[:64],
+    })  # fmt: skip
 
 
 def report(
