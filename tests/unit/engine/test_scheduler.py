@@ -1,6 +1,7 @@
 """Schedules become jobs: at their time, once, whatever the clock and the kernel do in between."""
 
 import asyncio
+import contextlib
 import itertools
 from dataclasses import replace
 
@@ -21,15 +22,28 @@ HOUR, DAY = 3600.0, 86400.0
 TEMPLATE = {"task": "noop", "spec": {"to": "${scheduled_stamp}-${run_number}"}}
 
 
-@pytest.fixture
-async def table(tmp_path):
+@contextlib.asynccontextmanager
+async def timetable(where):
     clock = ManualClock()
-    store = await Store.open(tmp_path / "state.db", clock)
+    store = await Store.open(where, clock)
     made = Timetable(store, clock)
     await made.scheduler.load()
     yield made
     await made.scheduler.stop()
     await store.close()
+
+
+@pytest.fixture
+async def table(tmp_path):
+    async with timetable(tmp_path / "state.db") as made:
+        yield made
+
+
+@pytest.fixture
+async def each(database):
+    """The same on each database."""
+    async with timetable(database.backend()) as made:
+        yield made
 
 
 async def schedule(table, name="s", cron="@every 1h", template=TEMPLATE, **values):
@@ -76,7 +90,8 @@ async def test_the_end_of_a_run_is_counted_in_the_transaction_of_the_end(table):
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.parametrize("step", range(1, 7))
 @pytest.mark.parametrize("overlap", list(OverlapPolicy))
-async def test_a_crash_at_any_write_neither_loses_nor_doubles_a_run(table, step, before, overlap):
+async def test_a_crash_at_any_write_neither_loses_nor_doubles_a_run(each, step, before, overlap):
+    table = each
     await schedule(table, overlap=overlap, missed=MissedPolicy.CATCH_UP, catch_up_limit=3)
     await pass_time(table, HOUR)  # a run that others overlap with
     table.clock.advance(5 * HOUR)
@@ -97,7 +112,8 @@ async def test_a_crash_at_any_write_neither_loses_nor_doubles_a_run(table, step,
     assert (status.missed_count, status.run_count) == (2, len(jobs))
 
 
-async def test_two_schedulers_at_once_make_one_job(table):
+async def test_two_schedulers_at_once_make_one_job(each):
+    table = each
     await schedule(table)
     other = Timetable(table.real, table.clock)
     await other.scheduler.load()
@@ -309,6 +325,18 @@ async def test_a_manual_run_is_beside_the_timetable_and_obeys_the_overlap_policy
     with pytest.raises(FailedPrecondition) as caught:
         await table.schedules.run("s", actor="eve")
     assert caught.value.reason == "SCHEDULE_RUNNING"
+
+
+async def test_manual_runs_at_the_moment_of_an_occurrence_are_jobs_of_their_own(each):
+    table = each
+    await schedule(table, overlap=OverlapPolicy.QUEUE)
+    table.clock.set((await table.schedules.get("s")).status.next_time)
+    manual = [await table.schedules.run("s", actor="eve") for _ in range(2)]
+    await table.settle()
+    jobs = await table.jobs.all()
+    assert len({job.id for job in jobs}) == 3
+    assert {job.scheduled_time for job in jobs} == {manual[0].scheduled_time}
+    assert (await table.schedules.get("s")).status.refused_count == 0
 
 
 async def test_a_repeated_request_runs_once(table):

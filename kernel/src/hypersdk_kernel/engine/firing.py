@@ -55,11 +55,13 @@ class Firing:
         self._jobs = jobs
         self._make = make
 
-    def job_of(self, schedule: Schedule, occurrence: float) -> NewJob:
-        """The job of an occurrence. Raises InvalidArgument (SCHEDULE_INVALID, and what the job's own fields raise)."""
-        variables = template.values(schedule, occurrence, schedule.status.run_count + 1)
+    def job_of(self, schedule: Schedule, occurrence: float, *, manual: bool = False) -> NewJob:
+        """The job of an occurrence, or of a manual run. Raises InvalidArgument (SCHEDULE_INVALID, and what the job's
+        own fields raise)."""
+        number = schedule.status.run_count + 1
+        variables = template.values(schedule, occurrence, number)
         expanded = template.expand(schedule.template, variables)
-        made = self._make(expanded, job_id(schedule, occurrence))
+        made = self._make(expanded, job_id(schedule, occurrence, number if manual else None))
         deadline = occurrence + schedule.job_deadline_s if schedule.job_deadline_s else made.deadline
         return replace(made, schedule=schedule.id, scheduled_time=occurrence, deadline=deadline)
 
@@ -130,7 +132,7 @@ class Firing:
     async def _create(
         self, schedule: Schedule, occurrence: float, actor: str, *, manual: bool, key: RequestKey | None
     ) -> Job:
-        new = self.job_of(schedule, occurrence)
+        new = self.job_of(schedule, occurrence, manual=manual)
         if schedule.overlap is OverlapPolicy.REPLACE:
             await self._cancel_before(schedule, new, actor)
 

@@ -164,8 +164,10 @@ def advanced(schedule: Schedule, cursor: float, **changes: Any) -> Schedule:
     return replace(schedule, status=status)
 
 
-def job_id(schedule: Schedule, occurrence: float) -> str:
-    """The id of the job of an occurrence: readable, always the same, and another for a schedule made anew."""
+def job_id(schedule: Schedule, occurrence: float, run: int | None = None) -> str:
+    """The id of the job of an occurrence: readable, always the same, and another for a schedule made anew. `run`: the
+    number of a manual run, which has an id of its own even at the very moment of an occurrence."""
     stamp = datetime.fromtimestamp(occurrence, UTC).strftime("%Y%m%dt%H%M%S").lower()
-    tail = hashlib.sha256(f"{schedule.uid}\0{occurrence!r}".encode()).hexdigest()[:6]
+    which = f"{schedule.uid}\0{occurrence!r}" + ("" if run is None else f"\0{run}")
+    tail = hashlib.sha256(which.encode()).hexdigest()[:6]
     return f"{schedule.id[:_ID_CHARACTERS]}-{stamp}-{tail}"
