@@ -150,6 +150,7 @@ class Firing:
                 tx, after, "schedule.fired", actor if manual else KERNEL,
                 job_name=job.name, scheduled_time=occurrence, run_number=status.run_count + 1, manual=manual,
             )  # fmt: skip
+            job = replace(job, schedule_uid=current.uid)
             return job if not earlier else replace(
                 job, dependencies=(*job.dependencies, *earlier), state=JobState.WAITING,
                 state_message="it waits for the runs of its schedule before it",

@@ -111,11 +111,12 @@ class Scheduler:
             self._set(schedule_id, None if following is None else max(following, now + 1.0))
             return
         await self._firing.give_up(schedule, todo)
-        for occurrence in todo.run:
+        for number, occurrence in enumerate(todo.run):
+            if number:
+                schedule = self._store.read_now(lambda conn: rows.get(conn, schedule_id))
+                if schedule is None:
+                    return
             await self._firing.fire(schedule, occurrence)
-            schedule = self._store.read_now(lambda conn: rows.get(conn, schedule_id))
-            if schedule is None:
-                return
 
     async def _run(self) -> None:
         while True:

@@ -123,7 +123,8 @@ class Job:
     stop           why the kernel had its attempt stopped, and what follows: {"then": fail | cancel | wait, "error": …}
     paused_by      who paused it: an actor, or `window`
     attempt_start  when its last attempt started
-    schedule       id of the schedule that made it, and `scheduled_time` the occurrence it was made for
+    schedule       id of the schedule that made it, and `scheduled_time` the occurrence it was made for; `schedule_uid`
+                   tells a schedule of the same name that was made anew
     delay          it may start later, when a carbon or price source advises it; `planned_start` and `planned_reason`
                    are what that said, None before it was asked
     """
@@ -167,6 +168,7 @@ class Job:
     paused_by: str = ""
     attempt_start: float | None = None
     schedule: str = ""
+    schedule_uid: str = ""
     scheduled_time: float | None = None
     delay: Delay | None = None
     planned_start: float | None = None

@@ -78,6 +78,12 @@ class Timing:
     def latest(self, after: float, until: float, limit: int) -> tuple[list[float], bool]:
         """The last `limit` occurrences in (after, until], in order, and whether there are more. Its cost does not
         grow with the length of that time: it looks at twice as much of the past until it has seen enough."""
+        first = self.next_after(after)
+        if first is None or first > until:
+            return [], False
+        second = self.next_after(first)
+        if second is None or second > until:  # as it nearly always is
+            return [first], False
         span = 2.0 * (limit + 1)
         while True:
             begin = max(after, until - span)

@@ -78,7 +78,7 @@ def unfinished_jobs(conn: Connection, schedule_id: str) -> list[Job]:
 def job_ended(conn: Connection, job: Job) -> None:
     """Count the end of a job at the schedule that made it, if that is still there. In the transaction of the end."""
     found = get(conn, job.schedule)
-    if found is None or found.create_time > job.create_time:
+    if found is None or found.uid != job.schedule_uid:
         return
     counter = _COUNTERS[job.state]
     changes: dict[str, Any] = {counter: getattr(found.status, counter) + 1}
