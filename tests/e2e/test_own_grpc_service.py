@@ -81,6 +81,12 @@ def test_the_committed_descriptor_set_is_that_of_the_proto(tmp_path):
     assert (tmp_path / "fresh").read_bytes() == (EXAMPLE / "src/retention_planner/retention.binpb").read_bytes()
 
 
+def test_it_passes_the_checks_that_every_plugin_must_pass():
+    command = [Path(sys.executable).parent / "hyperctl", "plugin", "test", EXAMPLE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_generic_client_finds_and_calls_it(client, channel, installed, running):
     assert SERVICE in generic.services(channel)
     health = generic.call(channel, "grpc.health.v1.Health/Check", {"service": SERVICE})
