@@ -82,6 +82,8 @@ def plan(host, do):
 
 def test_initialize_tells_what_is_served(host, tmp_path):
     answer = host.initialize(tmp_path / "plugins", task_t="host_task:T", storage_s="host_storage:S")
+    confinement = answer.pop("confinement")
+    assert {row["state"] for row in confinement} == {"off"}, "nothing was asked for"
     assert answer == {
         "protocol": 1,
         "api_version": "1.1",

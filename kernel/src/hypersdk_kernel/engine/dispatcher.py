@@ -76,7 +76,9 @@ class Dispatcher:
         self._store = store.leading
         self._active = False
         self._clock = clock
-        self._preparer = Preparer(registry, connections, runs, verify, host_command)
+        self._preparer = Preparer(
+            registry, connections, runs, verify, host_command, confined=settings.confined
+        )
         self._cleaner = Cleaner(clock, self._preparer.spec, settings.cancel_grace_s)
         self.runners: dict[str, Execution] = {}
         """What runs or is paused, by job id."""

@@ -36,9 +36,12 @@ class Preparer:
         runs: Path,
         verify: Callable[[Generation], None] = lambda _generation: None,
         host_command: Callable[[Generation], Sequence[str]] = lambda _generation: (),
+        *,
+        confined: bool = False,
     ) -> None:
         self._host_command = host_command
         self._verify = verify
+        self._confine = {"mode": "enforce" if confined else "off", "files": False}
         self._registry = registry
         self._connections = connections
         self._runs = runs
@@ -63,6 +66,7 @@ class Preparer:
             "job_dir": str(self.rundir(job.uid).path),
             "bandwidth_limit_bytes": job.bandwidth_limit_bytes,
             "paused": False,
+            "confine": self._confine,
             "components": {c.name: taskspec.component_to_wire(c, self._host_command(c.generation)) for c in components},
             "connections": {name: {**c.to_wire(), "component": c.component} for name, c in resolved.items()},
         }

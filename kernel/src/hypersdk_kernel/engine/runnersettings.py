@@ -9,13 +9,15 @@ from dataclasses import dataclass
 class RunnerSettings:
     """max_runners: attempts that move data at once. cancel_grace_s: from asking a runner to stop to killing it.
     log_file_bytes, log_files: what an attempt's log.jsonl, and its output.log, may be.
-    brief_workers: warm processes for the brief tasks of each plugin."""
+    brief_workers: warm processes for the brief tasks of each plugin.
+    confined: runners give up what no task needs (hypersdk.wire.confine)."""
 
     max_runners: int = 4
     cancel_grace_s: float = 30.0
     log_file_bytes: int = 16 << 20
     log_files: int = 4
     brief_workers: int = 2
+    confined: bool = False
 
     def logs(self) -> dict[str, int]:
         """As in a runner's spec."""

@@ -5,6 +5,8 @@ Not here: starting the process, and what happens to a refused one (host_process,
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypersdk.errors import HyperError, Unavailable
 from hypersdk.plugin.manifest import API_VERSION
 
@@ -20,8 +22,8 @@ class HandshakeFailed(Unavailable):
     default_reason = "HOST_START_FAILED"
 
 
-async def handshake(peer: Peer, generation: Generation, timeout_s: float) -> None:
-    """Introduce `generation` to the host behind `peer`. Raises HandshakeFailed."""
+async def handshake(peer: Peer, generation: Generation, timeout_s: float) -> Any:
+    """Introduce `generation` to the host behind `peer`; its answer. Raises HandshakeFailed."""
     manifest = generation.manifest
     assert manifest is not None, "only generations with a manifest get a host"
     try:
@@ -44,6 +46,7 @@ async def handshake(peer: Peer, generation: Generation, timeout_s: float) -> Non
     fault = _fault(answer, generation)
     if fault:
         raise _failed(generation, fault, "HANDSHAKE_INVALID")
+    return answer
 
 
 def _fault(answer: object, generation: Generation) -> str:

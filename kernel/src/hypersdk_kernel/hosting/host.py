@@ -20,6 +20,7 @@ from hypersdk.errors import DataLoss, DeadlineExceeded, HyperError, Internal, Re
 from hypersdk.plugin.manifest import MethodPolicy
 
 from hypersdk_kernel.hosting.backoff import Backoff
+from hypersdk_kernel.hosting.confinement import config_paths, declares, paths_in
 from hypersdk_kernel.hosting.handshake import HandshakeFailed
 from hypersdk_kernel.hosting.host_process import HostPolicy, HostProcess
 from hypersdk_kernel.hosting.lanes import lane_of
@@ -69,6 +70,8 @@ class Host:
         self._redact = redact
         self._loop = asyncio.get_running_loop()
         self._backoff = Backoff(policy.backoff)
+        self._paths: set[str] = set()
+        self._hopeless: set[str] = set()
         self._process: HostProcess | None = None
         self._starting: asyncio.Task[HostProcess] | None = None
         self._stopping: set[asyncio.Task[None]] = set()
@@ -147,6 +150,7 @@ class Host:
             in_flight_count=process.in_flight if process is not None else 0,
             resident_bytes=process.resident_bytes if process is not None else 0,
             last_error=self._start_error or (f"it {ended}" if ended else ""),
+            confinement=process.confinement if process is not None else (),
         )
 
     @property
@@ -183,6 +187,7 @@ class Host:
         idempotent: bool,
         deadline: float,
     ) -> Any:
+        self._make_reach(params, connection)
         for attempt in range(1, self._policy.attempts + 1):
             process = self._process
             if process is None or not process.alive:
@@ -204,6 +209,25 @@ class Host:
             reason="HOST_CRASHED",
             metadata={"generation": self.generation.name},
         )
+
+    def _make_reach(
+        self, params: Mapping[str, Any], connection: ResolvedConnection | None
+    ) -> None:
+        """See to it that the host can reach the files that a call is about: a process that was not granted them is
+        replaced, its calls in flight finish. Nothing for hosts whose files are not restricted."""
+        if not self._policy.sandbox.enforced or not declares(self.generation):
+            return
+        config = connection.config if connection is not None else {}
+        self._paths |= set(config_paths(self.generation.manifest, config))
+        process = self._process
+        if process is None or not process.alive or self.last:
+            return
+        wanted = {*self._paths, *paths_in(params["request"])} if process.grants.known else self._paths
+        lacking = {path for path in process.grants.lacks(wanted) if path not in self._hopeless}
+        if lacking:
+            self._hopeless |= lacking  # once: what a fresh process is not granted either, none will be
+            log.info("host_replaced_for_paths", generation=self.generation.name, paths=sorted(lacking)[:5])
+            self._retire(process)
 
     async def _send(
         self,
@@ -298,8 +322,9 @@ class Host:
         try:
             await check_files(self._verify, self.generation)
             process = await HostProcess.start(
-                self.generation, self._policy, self._redact, self._on_end, self._on_idle
-            )
+                self.generation, self._policy, self._redact, self._on_end, self._on_idle,
+                paths=frozenset(self._paths),
+            )  # fmt: skip
         except HyperError as exc:
             self._start_error = exc.message
             self._crash()

@@ -20,14 +20,15 @@ from hypersdk.errors import DeadlineExceeded, HyperError
 
 from hypersdk_kernel.hosting.backoff import BackoffPolicy
 from hypersdk_kernel.hosting.childlog import ChildLog
+from hypersdk_kernel.hosting.confinement import Sandbox, declares, grants, told, verified
 from hypersdk_kernel.hosting.foreign import HostCommands
 from hypersdk_kernel.hosting.handshake import handshake, not_started
 from hypersdk_kernel.hosting.lanes import Lanes
 from hypersdk_kernel.hosting.peer import Peer
 from hypersdk_kernel.hosting.process import Child, spawn
-from hypersdk_kernel.model.plugin import Generation
+from hypersdk_kernel.hosting.watchdog import Bounds, Effective, Watchdog, end_descendants, limit, resident_bytes
+from hypersdk_kernel.model.plugin import Confinement, Generation
 
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 LAST_ANSWERS_S = 0.1
 """After a child's end its last answers are still read; a grandchild that holds the socket open may not keep us
 longer."""
@@ -50,6 +51,7 @@ class HostPolicy:
     stop_s          between `shutdown` and SIGKILL
     max_in_flight   calls that a host has been sent or that wait for their turn; more are refused
     attempts        how often an idempotent call is tried on hosts that die under it
+    watch_s         between looks at its memory, processor and programs
     """
 
     command: Sequence[str | Path] = (sys.executable, "-I", "-B", "-m", "hypersdk.host")
@@ -64,6 +66,9 @@ class HostPolicy:
     attempts: int = 3
     log_lines_per_second: int = 100
     backoff: BackoffPolicy = field(default_factory=BackoffPolicy)
+    sandbox: Sandbox = field(default_factory=Sandbox)
+    bounds: Bounds = field(default_factory=Bounds)
+    watch_s: float = 1.0
 
 
 class HostProcess:
@@ -83,7 +88,14 @@ class HostProcess:
         on_idle: Callable[[HostProcess], bool],
         command: Sequence[str | Path],
         pass_fds: Sequence[int] = (),
+        paths: frozenset[str] = frozenset(),
     ) -> None:
+        manifest = generation.manifest
+        assert manifest is not None, "only generations with a manifest get a host"
+        confined = policy.sandbox.enforced and declares(generation)
+        self.limits = Effective.of(manifest.limits, policy.bounds, confined=confined)
+        self.grants = grants(generation, policy.sandbox, paths, self.limits.processes)
+        self.confinement: tuple[Confinement, ...] = ()
         self.generation = generation
         self._policy = policy
         self._on_end = on_end
@@ -97,8 +109,10 @@ class HostProcess:
         self.lanes = Lanes()
         self._serving = False
         self._child, self.peer = self._launch(command, pass_fds)
+        limit(self._child.pid, self.limits)
         self._reaper = self._loop.create_task(self._reap())
         self._heart: asyncio.Task[None] | None = None
+        self._guard: asyncio.Task[None] | None = None
         self.peer.closed.add_done_callback(self._on_closed)
 
     @classmethod
@@ -110,24 +124,28 @@ class HostProcess:
         on_end: Callable[[HostProcess], None],
         on_idle: Callable[[HostProcess], bool],
         pass_fds: Sequence[int] = (),
+        paths: frozenset[str] = frozenset(),
     ) -> HostProcess:
-        """A host that is ready for calls and has `pass_fds`, under their numbers here. Raises
-        HandshakeFailed, Unavailable (PROCESS_START_FAILED)."""
+        """A host that is ready for calls and has `pass_fds`, under their numbers here. `paths`: those of its
+        connections' configs that it is granted, if it is granted any. Raises HandshakeFailed, Unavailable
+        (PROCESS_START_FAILED)."""
         command: Sequence[str | Path] = policy.command
         if generation.manifest is not None and generation.manifest.host is not None:
             try:
                 command = await asyncio.to_thread(policy.commands.of, generation)
             except HyperError as exc:
                 raise not_started(generation, exc) from exc
-        process = cls(generation, policy, redact, on_end, on_idle, command, pass_fds)
+        process = cls(generation, policy, redact, on_end, on_idle, command, pass_fds, paths)
         try:
-            await handshake(process.peer, generation, policy.start_s)
+            answer = await handshake(process.peer, generation, policy.start_s)
+            process.confinement = (*verified(told(answer), process.pid), *process.limits.shown())
         except BaseException:
             process.kill("did not start")
             await asyncio.shield(process._reaper)
             raise
         process._serving = True
         process._heart = process._loop.create_task(process._beat())
+        process._guard = process._loop.create_task(process._watch())
         return process
 
     @property
@@ -163,14 +181,13 @@ class HostProcess:
 
     @property
     def resident_bytes(self) -> int:
-        try:
-            return int(Path(f"/proc/{self.pid}/statm").read_bytes().split()[1]) * PAGE_BYTES
-        except (OSError, IndexError):
-            return 0  # it has just ended
+        return resident_bytes(self.pid)
 
     def kill(self, cause: str) -> None:
         """End it now; open requests fail with PeerGone."""
         self._killed_for = self._killed_for or cause
+        if self._child.running:
+            end_descendants(self.pid)
         self._child.kill()
         self.peer.close()
 
@@ -178,8 +195,7 @@ class HostProcess:
         """Ask it to end, and see to it: calls in flight are finished within `grace_s` seconds. Returns when it has
         gone."""
         self._serving = False
-        if self._heart is not None:
-            self._heart.cancel()
+        self._unwatch()
         with contextlib.suppress(HyperError):  # whatever it answers, it is ended below
             await self.peer.request("shutdown", {}, grace_s)
         await asyncio.wait({self._reaper}, timeout=grace_s)
@@ -195,6 +211,7 @@ class HostProcess:
             child = spawn(
                 [*command, "--fd", str(theirs.fileno())],
                 pass_fds=(theirs.fileno(), *more_fds), stdout=ends[0], stderr=ends[1],
+                extra_env=self.grants.environment,
             )  # fmt: skip
         except BaseException:
             ours.close()
@@ -221,9 +238,27 @@ class HostProcess:
         self._log.close()
         log.info("host_ended", generation=self.generation.name, pid=self.pid, status=status, cause=self.cause)
 
+    def _unwatch(self) -> None:
+        for task in (self._heart, self._guard):
+            if task is not None:
+                task.cancel()
+
+    async def _watch(self) -> None:
+        """Keep it to its limits."""
+        dog = Watchdog(self.pid, self.limits, self._policy.bounds.idle_window_s)
+        used = self.last_used
+        asked_by_others = any(name.startswith("service/") for name in self.generation.entries)
+        while True:
+            await asyncio.sleep(self._policy.watch_s)
+            idle, used = self.in_flight == 0 and self.last_used == used and not asked_by_others, self.last_used
+            cause = dog.look(self._loop.time(), idle=idle)
+            if cause:
+                log.warning("host_over_limit", generation=self.generation.name, pid=self.pid, cause=cause)
+                self.kill(cause)
+                return
+
     def _on_closed(self, _closed: asyncio.Future[None]) -> None:
-        if self._heart is not None:
-            self._heart.cancel()
+        self._unwatch()
         self._child.kill()  # a host whose connection is closed has no purpose
         if self._serving:
             self._serving = False

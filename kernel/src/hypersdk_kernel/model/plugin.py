@@ -119,6 +119,21 @@ class ActiveComponent:
         return self.generation.entries[self.manifest.name]
 
 
+class ConfinementState(enum.StrEnum):
+    ENFORCED = "enforced"
+    UNAVAILABLE = "unavailable"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """One thing that keeps a host to what its manifest says: in force, not to be had on this machine, or not wanted."""
+
+    mechanism: str
+    state: ConfinementState
+    detail: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class HostStatus:
     """How a generation's host fares. Times in seconds since the epoch, sizes in bytes."""
@@ -132,6 +147,7 @@ class HostStatus:
     in_flight_count: int = 0
     resident_bytes: int = 0
     last_error: str = ""
+    confinement: tuple[Confinement, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

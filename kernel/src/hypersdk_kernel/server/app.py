@@ -43,6 +43,7 @@ from hypersdk_kernel.engine.vaults import Vaults
 from hypersdk_kernel.events.bus import Bus
 from hypersdk_kernel.events.delivery import Deliveries
 from hypersdk_kernel.hosting import frametrace, restore
+from hypersdk_kernel.hosting.confinement import Sandbox
 from hypersdk_kernel.hosting.discovery import discover
 from hypersdk_kernel.hosting.dropfolder import DropFolder
 from hypersdk_kernel.hosting.foreign import HostCommands
@@ -59,6 +60,7 @@ from hypersdk_kernel.hosting.stopped import StoppedHosts
 from hypersdk_kernel.hosting.supervisor import HostPool
 from hypersdk_kernel.hosting.swap import SwapPolicy
 from hypersdk_kernel.hosting.trust import Trust
+from hypersdk_kernel.hosting.watchdog import Bounds
 from hypersdk_kernel.model.audit import AuditNote
 from hypersdk_kernel.model.clock import Clock, SystemClock
 from hypersdk_kernel.model.plugin import Plugin
@@ -144,7 +146,7 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         builds = PluginStore(state.plugins, Sources(settings.plugin_wheels, settings.plugin_index), trust)
         registry = Registry(await _restored(found, store, builds, clock), clock.now)
         commands = HostCommands(settings.host_interpreters)
-        hosts = HostPool(clock, registry.redact, HostPolicy(commands=commands), builds.check)
+        hosts = HostPool(clock, registry.redact, _host_policy(settings, state, commands), builds.check)
         stack.push_async_callback(hosts.close, settings.grace_s)
         loop = asyncio.get_running_loop()
         with contextlib.suppress(RuntimeError):  # not in the main thread, as in tests: the heartbeat finds them too
@@ -157,7 +159,8 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         stack.push_async_callback(lifecycle.close)
         connections = Connections(store, clock, registry, Vaults(registry, hosts, clock))
         runner_settings = RunnerSettings(
-            settings.max_runners, settings.cancel_grace_s, settings.log_file_bytes, settings.log_files
+            settings.max_runners, settings.cancel_grace_s, settings.log_file_bytes, settings.log_files,
+            confined=settings.sandbox == "enforce",
         )
         runs = settings.runs_dir or state.runs
         ensure_directory(runs)
@@ -249,6 +252,13 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
             )
             stack.push_async_callback(_cancelled, asyncio.create_task(sources.run()))
         yield facts
+
+
+def _host_policy(settings: Settings, state: StateDir, commands: HostCommands) -> HostPolicy:
+    bounds = Bounds(
+        settings.host_memory_bytes, settings.host_open_files, settings.host_processes, settings.host_cpu_share
+    )
+    return HostPolicy(commands=commands, sandbox=Sandbox(settings.sandbox == "enforce", state.path), bounds=bounds)
 
 
 async def _restored(found: list[Plugin], store: Store, builds: PluginStore, clock: Clock) -> list[Plugin]:

@@ -74,6 +74,11 @@ class Settings(BaseSettings):
     plugin_allow: tuple[str, ...] = Field((), description="plugins that may be installed: NAME*, NAME==1.2; none: all")
     trace_frames: str = Field("", description="file for the frames between kernel and children; - is standard error")
     host_interpreters: tuple[str, ...] = Field(INTERPRETERS, description="what may run hosts that are not Python")
+    sandbox: Literal["off", "enforce"] = Field("enforce", description="whether plugin hosts are confined")
+    host_memory_bytes: int = Field(2 << 30, ge=64 << 20, le=1 << 40, description="resident memory of a plugin's host")
+    host_open_files: int = Field(4096, ge=256, le=1 << 20, description="descriptors of a plugin's host")
+    host_processes: int = Field(64, ge=0, le=4096, description="programs that a plugin's host may have running")
+    host_cpu_share: float = Field(1.0, ge=0.05, le=64, description="of a core, for a host that nobody calls")
     probation_s: float = Field(30.0, ge=0, le=3600, description="how long a swapped plugin can be taken back")
     grace_s: float = Field(10.0, ge=0, le=3600, description="for calls in flight when the daemon stops")
 

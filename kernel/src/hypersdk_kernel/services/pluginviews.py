@@ -9,6 +9,7 @@ from hypersdk.api.plugins.v1 import plugins_pb2 as pb
 from hypersdk.plugin.manifest import ComponentManifest
 
 from hypersdk_kernel.model.plugin import (
+    ConfinementState,
     Generation,
     GenerationState,
     HostState,
@@ -20,6 +21,9 @@ from hypersdk_kernel.model.plugin import (
 from hypersdk_kernel.services.values import struct, timestamp
 
 _STATES = {state: pb.GenerationState.Value(f"GENERATION_STATE_{state.name}") for state in GenerationState}
+_CONFINEMENTS = {
+    state: pb.ConfinementState.Value(f"CONFINEMENT_STATE_{state.name}") for state in ConfinementState
+}
 _HOST_STATES = {state: pb.HostState.Value(f"HOST_STATE_{state.name}") for state in HostState}
 
 
@@ -116,4 +120,8 @@ def host_message(status: HostStatus) -> pb.HostStatus:
         in_flight_count=status.in_flight_count,
         resident_bytes=status.resident_bytes,
         last_error=status.last_error,
+        confinement=[
+            pb.Confinement(mechanism=row.mechanism, state=_CONFINEMENTS[row.state], detail=row.detail)
+            for row in status.confinement
+        ],
     )

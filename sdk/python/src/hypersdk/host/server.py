@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any
 
@@ -23,7 +23,7 @@ from hypersdk.errors import FailedPrecondition, InvalidArgument, Unavailable, Un
 from hypersdk.host.calls import Calls
 from hypersdk.plugin.loading import extend_search_path
 from hypersdk.plugin.manifest import API_VERSION
-from hypersdk.wire import stdio
+from hypersdk.wire import confine, stdio
 from hypersdk.wire.redact import Redactor
 from hypersdk.wire.rpc import Method, Peer, Request
 from hypersdk.wire.workers import Workers
@@ -40,8 +40,9 @@ class Server:
     """One generation on one connection. `run` is called once, on the main thread, and returns when the
     kernel wants no more."""
 
-    def __init__(self, sock: socket.socket, redactor: Redactor) -> None:
+    def __init__(self, sock: socket.socket, redactor: Redactor, confinement: Sequence[Mapping[str, str]] = ()) -> None:
         self._redactor = redactor
+        self._confinement = [dict(row) for row in confinement]
         self._calls: Calls | None = None
         self._initializing = False
         self._draining = False
@@ -106,6 +107,7 @@ class Server:
             "api_version": ".".join(str(part) for part in API_VERSION),
             "components": sorted(components),
             "pid": os.getpid(),
+            "confinement": self._confinement,
         } | ({"rpcs": rpcs} if rpcs else {})
 
     def _call(self, request: Request) -> dict[str, Any]:
@@ -131,10 +133,11 @@ def serve(fd: int) -> None:
     sock = socket.socket(fileno=stdio.claim(fd))
     stdio.detach_stdio(None, redactor)
     stdio.harden()
+    confinement = confine.apply(confine.from_environ())
     faulthandler.enable()
     for number in (signal.SIGINT, signal.SIGHUP):  # the terminal's; the kernel decides when a host ends
         signal.signal(number, _ignore)
-    server = Server(sock, redactor)
+    server = Server(sock, redactor, confinement)
     server.run()
     server.leave()
 

@@ -24,7 +24,8 @@
           "descriptor_set": "notes.binpb"         a gRPC service of its own: a FileDescriptorSet with all imports,
                                                   package data beside this file
         }
-      }
+      },
+      "filesystem": ["any:read"], "limits": {…}          what its host needs: hypersdk.plugin.needs
     }
 
 In a `spec_schema` a string property may carry `"x-hypersdk-resource"`: `"connection"`, `"machine"` (a name that
@@ -43,6 +44,7 @@ from typing import Any, Literal
 
 from hypersdk.errors import FieldViolation, InvalidArgument
 from hypersdk.plugin.hostcommand import HostCommand
+from hypersdk.plugin.needs import Limits, parse_filesystem, parse_limits
 
 API_VERSION = (1, 1)
 """Major and minor of the contracts in this SDK."""
@@ -157,6 +159,8 @@ class Manifest:
     summary: str
     components: Mapping[str, ComponentManifest]
     host: HostCommand | None = None
+    filesystem: tuple[str, ...] | None = None
+    limits: Limits = field(default_factory=Limits)
 
     def to_json(self) -> dict[str, Any]:
         """The document that `parse` turns into this manifest."""
@@ -167,6 +171,8 @@ class Manifest:
             "summary": self.summary,
             **({"host": self.host.to_json()} if self.host is not None else {}),
             "components": {name: component.to_json() for name, component in self.components.items()},
+            **({} if self.filesystem is None else {"filesystem": list(self.filesystem)}),
+            **({"limits": limits} if (limits := self.limits.to_json()) else {}),
         }
 
     @classmethod
@@ -197,7 +203,8 @@ def _parse(data: Any, faults: list[FieldViolation]) -> Manifest | None:
     if not isinstance(data, dict):
         fault("", "must be a JSON object")
         return None
-    for key in data.keys() - {"manifest_version", "name", "api_version", "summary", "host", "components"}:
+    known = {"manifest_version", "name", "api_version", "summary", "host", "components", "filesystem", "limits"}
+    for key in data.keys() - known:
         fault(str(key), "is not a manifest field")
     if data.get("manifest_version") != 1 or data.get("manifest_version") is True:
         fault("manifest_version", "must be 1")
@@ -210,6 +217,8 @@ def _parse(data: Any, faults: list[FieldViolation]) -> Manifest | None:
         fault("api_version", 'must be "major.minor"')
     if not isinstance(data.get("summary", ""), str):
         fault("summary", "must be a string")
+    filesystem = parse_filesystem(data.get("filesystem"), fault)
+    limits = parse_limits(data.get("limits", {}), fault)
     components: dict[str, ComponentManifest] = {}
     raw = data.get("components")
     if not isinstance(raw, dict) or not raw:
@@ -222,7 +231,8 @@ def _parse(data: Any, faults: list[FieldViolation]) -> Manifest | None:
     host = HostCommand.parse(data["host"], fault) if "host" in data else None
     if faults or match is None:
         return None
-    return Manifest(str(name), (int(match[1]), int(match[2])), str(data.get("summary", "")), components, host)
+    summary = str(data.get("summary", ""))
+    return Manifest(str(name), (int(match[1]), int(match[2])), summary, components, host, filesystem, limits)
 
 
 _FIELDS = frozenset(

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hypersdk.plugin import manifest
+from hypersdk.plugin import manifest, needs
 from hypersdk.plugin.hostcommand import MAX_WORDS
 
 _STRINGS: Mapping[str, Any] = {"type": "array", "items": {"type": "string"}}
@@ -59,7 +59,12 @@ FIELDS: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
         _STRINGS,
         "Components that a runner imports beside it, such as `format/*`.",
     ),
-    "network": ("all", _STRINGS, "Where it connects to, for people who write firewall rules."),
+    "network": (
+        "all",
+        _STRINGS,
+        "Where it connects to: `host:443`, `:443`, `unix`; of anything else any port is taken. Of a confined host "
+        "nothing else is let through: security.md.",
+    ),
     "errors": (
         "all",
         {"type": "array", "items": {"type": "string", "pattern": manifest._REASON.pattern}},  # noqa: SLF001
@@ -113,6 +118,23 @@ TOP: Mapping[str, tuple[Mapping[str, Any], str]] = {
         "folder of manifest.json; `--fd N` is appended. See ../host-protocol.md.",
     ),
     "components": ({}, "What it contributes: `kind/id` → component, one for each entry point, at least one."),
+    "filesystem": (
+        {"type": ["array", "null"], "items": {"type": "string", "pattern": f"^({needs.NEED.pattern})$"}},
+        "Files that its host needs beside Python and its own: `any:read`, `any:write`, `config:FIELD`, `path:/PATH`, "
+        "`path:/PATH:write`. What is not named is not granted; without the field see security.md.",
+    ),
+    "limits": (
+        {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                name: {"type": "integer" if kind is int else "number", "minimum": low, "maximum": high}
+                for name, (kind, low, high) in needs.RANGES.items()
+            },
+        },
+        "What its host may use at most: `memory_bytes`, `open_files`, `processes`, `cpu_share` of a core without a "
+        "call. The daemon's settings are never exceeded.",
+    ),
 }
 _REQUIRED = ("manifest_version", "name", "api_version", "components")
 
@@ -174,6 +196,8 @@ def _value(found: Mapping[str, Any]) -> str:
     if found.get("type") == "array":
         pattern = found["items"].get("pattern", "")
         return "list of strings" + (f" like `{pattern}`" if pattern else "")
+    if isinstance(found.get("type"), list):
+        return "list of strings"
     pattern = str(found.get("pattern", "")).removeprefix("^$|").replace("|", "\\|")
     return str(found.get("type", "object")) + (f" like `{pattern}`" if pattern else "")
 

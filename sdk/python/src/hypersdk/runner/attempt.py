@@ -35,7 +35,7 @@ from hypersdk.runner.output import OutputGuard
 from hypersdk.runner.progress import ProgressMeter
 from hypersdk.runner.spec import RunnerSpec
 from hypersdk.runner.throttle import TokenBucket
-from hypersdk.wire import stdio
+from hypersdk.wire import confine, stdio
 from hypersdk.wire.redact import Redactor
 from hypersdk.wire.rpc import Method, Request, bounded_json
 
@@ -234,6 +234,7 @@ def _run(spec: RunnerSpec) -> int:
     stdio.claim(spec.lock_fd)  # held until the process ends: the lock is on the open file, not on its number
     listener = socket.socket(fileno=stdio.claim(spec.listen_fd))
     stdio.harden()
+    confine.apply(spec.confine)
     faulthandler.enable()
     OutputGuard(spec.attempt_dir / OUTPUT_NAME, spec.log_file_bytes, spec.log_files).start()
     return Attempt(spec, listener, redactor, _watch_signals()).run()

@@ -58,6 +58,7 @@ class RunnerSpec:
     paused: bool = False
     log_file_bytes: int = FILE_BYTES
     log_files: int = FILES
+    confine: Mapping[str, Any] = field(default_factory=dict)
     components: Mapping[str, ComponentSpec] = field(default_factory=dict)
     connections: Mapping[str, ConnectionSpec] = field(default_factory=dict)
     outstanding: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -128,6 +129,7 @@ def parse(text: bytes) -> RunnerSpec:
         paused=_get(data, "paused", bool, False),
         log_file_bytes=max(MIN_FILE_BYTES, _get(data, "log_file_bytes", int, FILE_BYTES)),
         log_files=max(1, _get(data, "log_files", int, FILES)),
+        confine=_get(data, "confine", dict, {}),
         components={k: _component(k, v) for k, v in _get(data, "components", dict, {}).items()},
         connections={k: _connection(k, v) for k, v in _get(data, "connections", dict, {}).items()},
         outstanding=_get(data, "outstanding", dict, {}),

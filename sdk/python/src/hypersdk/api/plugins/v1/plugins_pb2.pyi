@@ -51,6 +51,29 @@ GENERATION_STATE_CANARY: GenerationState.ValueType  # 7
 """Serves a share of new calls and jobs, beside the ACTIVE one."""
 Global___GenerationState: _TypeAlias = GenerationState  # noqa: Y015
 
+class _ConfinementState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ConfinementStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ConfinementState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONFINEMENT_STATE_UNSPECIFIED: _ConfinementState.ValueType  # 0
+    CONFINEMENT_STATE_ENFORCED: _ConfinementState.ValueType  # 1
+    CONFINEMENT_STATE_UNAVAILABLE: _ConfinementState.ValueType  # 2
+    """This machine, or the host's runtime, cannot."""
+    CONFINEMENT_STATE_OFF: _ConfinementState.ValueType  # 3
+    """Not wanted: by the settings, or by a manifest of the daemon's own environment that says nothing."""
+
+class ConfinementState(_ConfinementState, metaclass=_ConfinementStateEnumTypeWrapper): ...
+
+CONFINEMENT_STATE_UNSPECIFIED: ConfinementState.ValueType  # 0
+CONFINEMENT_STATE_ENFORCED: ConfinementState.ValueType  # 1
+CONFINEMENT_STATE_UNAVAILABLE: ConfinementState.ValueType  # 2
+"""This machine, or the host's runtime, cannot."""
+CONFINEMENT_STATE_OFF: ConfinementState.ValueType  # 3
+"""Not wanted: by the settings, or by a manifest of the daemon's own environment that says nothing."""
+Global___ConfinementState: _TypeAlias = ConfinementState  # noqa: Y015
+
 class _HostState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -288,6 +311,7 @@ class HostStatus(_message.Message):
     IN_FLIGHT_COUNT_FIELD_NUMBER: _builtins.int
     RESIDENT_BYTES_FIELD_NUMBER: _builtins.int
     LAST_ERROR_FIELD_NUMBER: _builtins.int
+    CONFINEMENT_FIELD_NUMBER: _builtins.int
     state: Global___HostState.ValueType
     pid: _builtins.int
     restart_count: _builtins.int
@@ -298,6 +322,10 @@ class HostStatus(_message.Message):
     last_error: _builtins.str
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def confinement(self) -> _containers.RepeatedCompositeFieldContainer[Global___Confinement]:
+        """What keeps the running process to what its manifest says."""
+
     def __init__(
         self,
         *,
@@ -310,14 +338,41 @@ class HostStatus(_message.Message):
         in_flight_count: _builtins.int = ...,
         resident_bytes: _builtins.int = ...,
         last_error: _builtins.str = ...,
+        confinement: _abc.Iterable[Global___Confinement] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_count", b"call_count", "error_count", b"error_count", "in_flight_count", b"in_flight_count", "last_error", b"last_error", "pid", b"pid", "resident_bytes", b"resident_bytes", "restart_count", b"restart_count", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_count", b"call_count", "confinement", b"confinement", "error_count", b"error_count", "in_flight_count", b"in_flight_count", "last_error", b"last_error", "pid", b"pid", "resident_bytes", b"resident_bytes", "restart_count", b"restart_count", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HostStatus: _TypeAlias = HostStatus  # noqa: Y015
+
+@_typing.final
+class Confinement(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MECHANISM_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    mechanism: _builtins.str
+    """`landlock_files`, `seccomp`, `limit_memory`, …: docs/plugins/security.md lists them."""
+    state: Global___ConfinementState.ValueType
+    detail: _builtins.str
+    def __init__(
+        self,
+        *,
+        mechanism: _builtins.str = ...,
+        state: Global___ConfinementState.ValueType = ...,
+        detail: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "mechanism", b"mechanism", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Confinement: _TypeAlias = Confinement  # noqa: Y015
 
 @_typing.final
 class GetPluginRequest(_message.Message):
