@@ -79,6 +79,14 @@ def test_what_is_not_allowed_not_there_or_leads_out_by_a_link_is_refused(package
     assert caught.value.reason == reason
 
 
+def test_a_program_that_path_finds_in_the_working_directory_is_not_found(package, monkeypatch):
+    monkeypatch.setenv("PATH", "bin")
+    monkeypatch.chdir(package)
+    with pytest.raises(FailedPrecondition) as caught:
+        HostCommand(("host",)).resolve(package, ("host",))
+    assert caught.value.reason == "HOST_COMMAND_MISSING"
+
+
 @given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(
     st.sampled_from(["command", "x"]), inner)))  # fmt: skip
 def test_whatever_is_written_there_is_a_host_or_a_fault(host):

@@ -3,6 +3,7 @@
 import json
 import sys
 import textwrap
+from dataclasses import replace
 
 import pytest
 from hypersdk.data.extent import ExtentKind
@@ -171,6 +172,16 @@ def test_a_host_that_cannot_be_started_or_dies_is_told(make):
         make({})._call("Die", {})
     with pytest.raises(Unavailable):
         make({}, (sys.executable, "-c", "pass")).health()
+
+
+def test_a_call_has_the_time_that_the_manifest_gives_the_method(make, tmp_path):
+    provider = make({"OpenDisk": {"nbd": {"socket": "nbd"}}, "Health": {"ok": True}})
+    provider._component = replace(provider._component, manifest={"methods": {"Health": {"timeout_s": 7}}})
+    provider.health()
+    with pytest.raises(Unavailable):
+        provider.open_source("web01", "disk-0", Context())
+    calls = [json.loads(line) for line in (tmp_path / "hosts" / "calls.jsonl").read_text().splitlines()]
+    assert [call["timeout_s"] for call in calls] == [7, 120, 120]
 
 
 def test_after_the_end_no_new_host_is_started(make):

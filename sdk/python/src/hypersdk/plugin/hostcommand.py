@@ -73,7 +73,7 @@ class HostCommand:
                 reason="HOST_COMMAND_REFUSED",
             )
         found = shutil.which(words[0])
-        if found is None:
+        if found is None or not os.path.isabs(found):  # PATH may name the working directory, which is anybody's
             raise FailedPrecondition(
                 f"the plugin's host is run by {words[0]!r}, which is not in PATH; install it",
                 reason="HOST_COMMAND_MISSING",

@@ -23,7 +23,7 @@ from hypersdk.wire.rpc import Method, Peer, Request
 PROTOCOL = 1
 START_S = 10.0
 CALL_S = 120.0
-"""Opening a disk may take a snapshot on the platform."""
+"""Where the manifest says nothing of the method. Opening a disk may take a snapshot on the platform."""
 STOP_S = 5.0
 
 
@@ -34,6 +34,7 @@ class ForeignHost:
         self.name = name
         self.folder = folder
         self._log = log
+        self._methods: Mapping[str, Any] = component.manifest.get("methods") or {}
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
         ours, theirs = socket.socketpair()
@@ -57,11 +58,12 @@ class ForeignHost:
         self, method: str, request: Mapping[str, Any], connection: Mapping[str, Any], *, service: str = ""
     ) -> dict[str, Any]:
         """One call of the component. Raises what it answered; Internal (PLUGIN_RESULT_INVALID)."""
+        timeout_s = float((self._methods.get(method) or {}).get("timeout_s", CALL_S))
         params = {
             "component": self.name, "method": method, "service": service, "request": dict(request),
-            "connection": dict(connection), "timeout_s": CALL_S,
+            "connection": dict(connection), "timeout_s": timeout_s,
         }  # fmt: skip
-        result = self._peer.request("call", params, CALL_S)
+        result = self._peer.request("call", params, timeout_s)
         if not isinstance(result, dict):
             text = f"{self.name} answered {method} with something that is no message"
             raise Internal(text, reason="PLUGIN_RESULT_INVALID")

@@ -25,6 +25,8 @@ RUNTIME = frozenset(
 )  # fmt: skip
 """Reasons of the runtime and of the SDK's own helpers, documented in docs/errors.md; a manifest need not declare
 them, nor a README explain them."""
+DISK_METHODS = frozenset({"OpenDisk", "CloseDisk", "Cleanup"})
+"""What a provider that is not written in Python answers in a runner besides."""
 OWN_METHODS = frozenset({"Health", "Plan", "Send", "Resolve", "Run"})
 """Methods that belong to no service."""
 EFFECTS = frozenset({"Send", "Run"})

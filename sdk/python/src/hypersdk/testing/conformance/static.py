@@ -12,7 +12,7 @@ from hypersdk.host.calls import ADAPTERS
 from hypersdk.host.instances import CONNECTED_KINDS
 from hypersdk.plugin.manifest import API_VERSION, ComponentManifest, Manifest
 from hypersdk.testing.conformance.checks import Failed, Group, Skipped, Warned
-from hypersdk.testing.conformance.kinds import RUNTIME, methods_of
+from hypersdk.testing.conformance.kinds import DISK_METHODS, RUNTIME, methods_of
 from hypersdk.testing.conformance.project import Project
 
 STATIC: Group[Project] = Group()
@@ -151,6 +151,8 @@ def _secrets(project: Project) -> None:
 def _methods(project: Project) -> None:
     for component in _components(project):
         known = methods_of(component.kind)
+        if component.kind == "provider" and _manifest(project).host is not None:
+            known |= DISK_METHODS
         unknown = set(component.methods) - known
         if known and unknown and not component.descriptor_set:  # methods of its own service have policies too
             raise Failed(f"{component.name}: {', '.join(sorted(unknown))}; the kind has {', '.join(sorted(known))}")
