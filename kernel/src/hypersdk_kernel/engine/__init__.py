@@ -7,6 +7,8 @@
     runner        one attempt's process, followed until it ends
     dispatcher    starts attempts, settles their ends, adopts what a former kernel started
     jobs          what clients ask
+    schedules     what clients ask of schedules     scheduler   the clock loop     firing   an occurrence becomes a job
+    carbon        the gate of jobs that may wait for cleaner or cheaper hours
     leadership    what only one of several kernels does     foreign   what clients asked of the others
     connections   configured providers and storages
 
