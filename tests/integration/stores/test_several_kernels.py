@@ -109,6 +109,31 @@ def test_a_runner_of_a_dead_leader_is_adopted_where_the_runs_directory_is_shared
     assert job.attempt_count == 1
 
 
+def test_an_attempt_on_another_machine_ends_itself_before_it_is_repeated_here(fleet, connect, tmp_path):
+    first, second = (fleet.start("--runner-orphan-s", "3") for _ in range(2))
+    leader = fleet.leader()
+    other = second if leader is first else first
+    name = convert(connect(leader), tmp_path, "slow", 32 * MIB, bandwidth_limit_bytes=MIB)
+    until(connect(leader), name, RUNNING)
+    deadline = time.monotonic() + 20
+    while not leader.runners():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    leader.kill()
+    client = connect(other)
+    while leader.runners():
+        assert client.jobs.get(name).attempt_count == 1, "repeated while the first attempt's runner lives"
+        time.sleep(0.1)
+    deadline = time.monotonic() + 60
+    while (job := client.jobs.get(name)).attempt_count < 2:
+        assert time.monotonic() < deadline, job
+        time.sleep(0.1)
+    lost = next(iter(client.jobs.attempts(name)))
+    assert lost.error.reason == "RUNNER_LOST"
+    client.jobs.cancel(name)
+    until(client, name, CANCELLED)
+
+
 def test_the_password_is_in_no_command_line_and_no_log(fleet, connect):
     daemon = fleet.start()
     connect(daemon).system.info()

@@ -15,7 +15,7 @@ from hypersdk_kernel.store import jobs as rows
 from hypersdk_kernel.store.engine import Tx
 
 
-def begin(tx: Tx, job_id: str, components: Sequence[ActiveComponent]) -> Job:
+def begin(tx: Tx, job_id: str, components: Sequence[ActiveComponent], place: str = "") -> Job:
     job = load(tx, job_id)
     job = change(
         tx,
@@ -30,7 +30,7 @@ def begin(tx: Tx, job_id: str, components: Sequence[ActiveComponent]) -> Job:
         progress=None,
         stop=None,
     )
-    rows.save_attempt(tx.conn, open_attempt(job, tx.now))
+    rows.save_attempt(tx.conn, open_attempt(job, tx.now, place))
     return job
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from hypersdk.errors import HyperError, from_exception
+from hypersdk.errors import HyperError, Unavailable, from_exception
 
 from hypersdk_kernel.engine import taskspec
 from hypersdk_kernel.engine.admission import Admission
@@ -188,6 +188,8 @@ class Dispatcher:
                 self.later(job)
             elif attempt is not None and attempt.place.startswith(PLACE):
                 briefs.append((job, attempt.place.removeprefix(PLACE)))
+            elif attempt is not None and attempt.place not in {"", self.settings.place}:
+                self._background.spawn(self._lose(job))
             elif attempt is not None:
                 self._background.spawn(self._adopt(job))
         await self._briefs.recover(briefs)
@@ -254,11 +256,11 @@ class Dispatcher:
             if lock_fd is None:
                 self._retry_start(job, "its last runner has not let go yet")
                 return None
-            running = await self._store.write(lambda tx: begin(tx, job_id, components))
+            running = await self._store.write(lambda tx: begin(tx, job_id, components, self.settings.place))
             begun = True
             runner = self._new_runner(running, number)
             self.runners[job_id] = runner
-            own = {"attempt": number, "attempt_dir": str(rundir.attempt(number)), **self.settings.logs()}
+            own = {"attempt": number, "attempt_dir": str(rundir.attempt(number)), **self.settings.of_runner()}
             runner.launch({**spec, **own}, lock_fd)
         except (HyperError, OSError) as exc:
             self.runners.pop(job_id, None)
@@ -349,6 +351,16 @@ class Dispatcher:
         log.info("attempt_adopted", job=job.name, attempt=job.attempt_count, alive=runner.rundir.alive())
         await self._follow(job, runner)
         self.pump()
+
+    async def _lose(self, job: Job) -> None:
+        """An attempt in a folder of runs that is not here: nobody can ask its runner, which ends itself by then."""
+        log.info("attempt_elsewhere", job=job.name, attempt=job.attempt_count, wait_s=self.settings.lost_after_s)
+        await asyncio.sleep(self.settings.lost_after_s)
+        error = Unavailable(
+            f"attempt {job.attempt_count} ran on another machine, whose kernel leads no more", reason="RUNNER_LOST"
+        )
+        outcome = Outcome("lost", None, error.to_json())
+        await self._background.until_stored(job.name, lambda: self._settle(job, None, outcome))
 
     def ask_cancel(self, runner: Execution, reason: str) -> None:
         """Ask a runner to stop, and kill it when it does not."""

@@ -10,7 +10,10 @@ class RunnerSettings:
     """max_runners: attempts that move data at once. cancel_grace_s: from asking a runner to stop to killing it.
     log_file_bytes, log_files: what an attempt's log.jsonl, and its output.log, may be.
     brief_workers: warm processes for the brief tasks of each plugin.
-    confined: runners give up what no task needs (hypersdk.wire.confine)."""
+    confined: runners give up what no task needs (hypersdk.wire.confine).
+    place: names the folder of runs where several kernels may not see the same one; orphan_s: a runner that no kernel
+    asks for in so many seconds ends itself, whole ones, 0: never; lost_after_s: by then it has, and the attempt of
+    another place counts as lost."""
 
     max_runners: int = 4
     cancel_grace_s: float = 30.0
@@ -18,7 +21,10 @@ class RunnerSettings:
     log_files: int = 4
     brief_workers: int = 2
     confined: bool = False
+    place: str = ""
+    orphan_s: int = 0
+    lost_after_s: float = 0.0
 
-    def logs(self) -> dict[str, int]:
+    def of_runner(self) -> dict[str, int]:
         """As in a runner's spec."""
-        return {"log_file_bytes": self.log_file_bytes, "log_files": self.log_files}
+        return {"orphan_s": self.orphan_s, "log_file_bytes": self.log_file_bytes, "log_files": self.log_files}

@@ -69,7 +69,7 @@ from hypersdk_kernel.security.private import ensure_directory, write_private
 from hypersdk_kernel.security.tokens import ensure_token
 from hypersdk_kernel.server.auditing import Auditor
 from hypersdk_kernel.server.config import Settings
-from hypersdk_kernel.server.database import backend_of
+from hypersdk_kernel.server.database import LOST_MARGIN_S, backend_of, place_of
 from hypersdk_kernel.server.health import HealthService
 from hypersdk_kernel.server.listeners import listen_tcp, listen_unix, make_server
 from hypersdk_kernel.server.methods import Gate, routed_handlers, service_handlers
@@ -164,6 +164,11 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         )
         runs = settings.runs_dir or state.runs
         ensure_directory(runs)
+        if store.shared:
+            orphan_s = settings.runner_orphan_s
+            runner_settings = replace(
+                runner_settings, place=place_of(runs), orphan_s=orphan_s, lost_after_s=orphan_s * 1.25 + LOST_MARGIN_S
+            )
         engine = Engine(store, clock, registry, connections, runs, runner_settings, builds.check, commands.of)
         dispatcher, jobs = engine.dispatcher, engine.jobs
         dispatcher.admission.gates.append(

@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     database: str = Field("", description="postgresql://user@host:port/name; empty: SQLite in the state directory")
     database_password_file: Path | None = Field(None, description="file with the password for PostgreSQL, mode 0600")
     runs_dir: Path | None = Field(None, description="where runners work; kernels on one database and host may share it")
+    runner_orphan_s: int = Field(60, ge=3, le=3600, description="PostgreSQL: a runner without a kernel ends itself")
     tcp: bool = Field(True, description="listen on TCP (TLS and token) beside the unix socket")
     tcp_host: str = Field("127.0.0.1", min_length=1, description="address to listen on")
     tcp_port: int = Field(0, ge=0, le=65535, description="port; 0: a free one, written to the file `address`")

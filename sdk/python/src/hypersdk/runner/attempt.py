@@ -14,11 +14,12 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hypersdk.errors import HyperError, Internal, InvalidArgument, from_exception
+from hypersdk.errors import HyperError, Internal, InvalidArgument, Unavailable, from_exception
 from hypersdk.runner import resources
 from hypersdk.runner import spec as spec_module
 from hypersdk.runner.checkpoint import CheckpointStore
@@ -43,6 +44,8 @@ MAX_RESULT_BYTES = 1 << 20
 LINGER_S = 2.0
 """Seconds that an attached kernel is given to be sent `finished`, and connections to be closed."""
 EXIT_LOST = 1
+ORPHAN_GRACE_S = 15.0
+"""Seconds for the task of a runner that no kernel looks after to stop and to release what it holds."""
 
 
 class Attempt:
@@ -58,11 +61,13 @@ class Attempt:
         self._store = CheckpointStore(spec.job_dir)
         self._gate = Gate(paused=spec.paused)
         self._bucket = TokenBucket(spec.bandwidth_limit_bytes)
+        self._heard = time.monotonic()
+        self._orphaned = False
         self._meter = ProgressMeter(self._journal, redactor)
         self._components = Components(spec, self._log)
         self._resources = resources.Resources(self._journal, self._earlier(), spec.secrets())
         commands = {
-            "ping": Method(lambda _request: {}),
+            "ping": Method(self._ping),
             "cancel": Method(lambda request: self._cancel(str(request.params.get("reason", "")))),
             "pause": Method(self._pause),
             "resume": Method(self._resume),
@@ -76,6 +81,8 @@ class Attempt:
     def run(self) -> int:
         """The exit status."""
         self._control.start()
+        if self._spec.orphan_s:
+            threading.Thread(target=self._watch_kernel, name="orphan", daemon=True).start()
         outcome = self._outcome()
         try:
             seq = self._journal.append("finished", outcome, sync=True)
@@ -97,6 +104,8 @@ class Attempt:
         except BaseException as exc:  # noqa: BLE001 - whatever ends a task is its outcome
             error = bounded_json(self._typed(exc))
             outcome = {"status": "cancelled" if self._gate.cancelled else "failed", "error": error}
+            if self._orphaned:
+                outcome = {"status": "failed", "error": bounded_json(_orphan(self._spec.orphan_s))}
         with contextlib.suppress(HyperError):  # it is for the eye; what fails here fails `finished` too
             self._meter.flush()
         return {**outcome, "outstanding": self._resources.outstanding()}
@@ -159,6 +168,20 @@ class Attempt:
 
     # -- commands --------------------------------------------------------------------------------------------
 
+    def _ping(self, _request: Request) -> dict[str, Any]:
+        self._heard = time.monotonic()
+        return {}
+
+    def _watch_kernel(self) -> None:
+        """End when no kernel has asked for us for long: another one, which cannot see this machine, is about to start
+        the job anew. A task that does not stop is not waited for."""
+        while time.monotonic() - self._heard < self._spec.orphan_s:
+            time.sleep(min(1.0, self._spec.orphan_s / 4))
+        self._orphaned = True
+        self._cancel(f"no kernel asked for this attempt in {self._spec.orphan_s} s")
+        time.sleep(ORPHAN_GRACE_S)
+        os._exit(EXIT_LOST)
+
     def _cancel(self, reason: str) -> dict[str, Any]:
         if self._gate.cancel(reason):
             self._log.write("cancel_requested", "info", {"reason": reason})
@@ -181,6 +204,12 @@ class Attempt:
             raise InvalidArgument("bytes_per_second must be an integer >= 0", reason="RATE_INVALID")
         self._bucket.set_rate(rate)
         return {}
+
+
+def _orphan(silent_s: int) -> HyperError:
+    return Unavailable(
+        f"no kernel asked for this attempt in {silent_s} s, so it ended itself", reason="RUNNER_ORPHANED"
+    )
 
 
 def checked_result(result: object) -> dict[str, Any]:

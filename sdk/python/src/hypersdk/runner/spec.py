@@ -55,6 +55,7 @@ class RunnerSpec:
     listen_fd: int
     lock_fd: int
     bandwidth_limit_bytes: int = 0
+    orphan_s: int = 0
     paused: bool = False
     log_file_bytes: int = FILE_BYTES
     log_files: int = FILES
@@ -126,6 +127,7 @@ def parse(text: bytes) -> RunnerSpec:
         listen_fd=_get(data, "listen_fd", int),
         lock_fd=_get(data, "lock_fd", int),
         bandwidth_limit_bytes=max(0, _get(data, "bandwidth_limit_bytes", int, 0)),
+        orphan_s=max(0, _get(data, "orphan_s", int, 0)),
         paused=_get(data, "paused", bool, False),
         log_file_bytes=max(MIN_FILE_BYTES, _get(data, "log_file_bytes", int, FILE_BYTES)),
         log_files=max(1, _get(data, "log_files", int, FILES)),
