@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 from hypersdk.data.extent import ExtentKind
-from hypersdk.errors import HyperError, Internal, NotFound, Unavailable
+from hypersdk.errors import HyperError, Internal, NotFound, Unavailable, Unsupported
+from hypersdk.runner import spec as runner_spec
+from hypersdk.runner.components import Components
 from hypersdk.runner.foreign import ForeignProvider
 from hypersdk.runner.foreign_machine import machine_of
 from hypersdk.runner.log import AttemptLog
@@ -182,6 +184,41 @@ def test_a_call_has_the_time_that_the_manifest_gives_the_method(make, tmp_path):
         provider.open_source("web01", "disk-0", Context())
     calls = [json.loads(line) for line in (tmp_path / "hosts" / "calls.jsonl").read_text().splitlines()]
     assert [call["timeout_s"] for call in calls] == [7, 120, 120]
+
+
+def components(tmp_path, answers):
+    """As a runner has them: a provider and a format that are not Python, and a connection of the first."""
+    script = tmp_path / "host.py"
+    script.write_text(HOST)
+    host = [sys.executable, str(script), json.dumps(answers)]
+    foreign = {"entry": "acme", "manifest": {}, "host": host, "package": {"name": "acme"}, "generation": "g"}
+    text = {
+        "protocol": 1, "mode": "run", "job": "jobs/x", "attempt": 1, "task": "export", "listen_fd": 0, "lock_fd": 0,
+        "job_dir": str(tmp_path), "attempt_dir": str(tmp_path),
+        "components": {"provider/acme": foreign, "format/acme": foreign},
+        "connections": {"connections/lab": {"component": "provider/acme"}},
+    }  # fmt: skip
+    spec = runner_spec.parse(json.dumps(text).encode())
+    return Components(spec, AttemptLog(tmp_path / "log.jsonl", Redactor()))
+
+
+def test_a_job_finds_the_stand_in_by_its_connection_and_what_a_dead_attempt_held_is_released_by_it(tmp_path):
+    granted = components(tmp_path, {"Health": {"ok": True}})
+    assert granted.provider("connections/lab").health().ok
+    granted.cleanup("provider/acme", {"connection": "connections/lab", "snapshot": 7})
+    granted.close()
+    calls = [json.loads(line) for line in (tmp_path / "hosts" / "calls.jsonl").read_text().splitlines()]
+    assert calls[-1]["method"] == "Cleanup"
+    assert calls[-1]["request"]["record"]["snapshot"] == 7
+    assert calls[-1]["connection"]["name"] == "connections/lab"
+
+
+def test_other_kinds_that_are_not_python_are_refused_when_a_job_needs_them(tmp_path):
+    granted = components(tmp_path, {})
+    with pytest.raises(Unsupported) as caught:
+        granted.image_format("acme")
+    assert caught.value.reason == "COMPONENT_NOT_PYTHON"
+    assert granted.image_formats() == []
 
 
 def test_after_the_end_no_new_host_is_started(make):

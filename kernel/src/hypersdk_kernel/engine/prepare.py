@@ -6,7 +6,7 @@ Not here: starting it (runner), choosing when (dispatcher).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ class Preparer:
         resolved = {c.name: c for c in [await self._connections.resolve(f"connections/{i}") for i in needs.connections]}
         components = self.components(job, sorted({c.component for c in resolved.values()}), needs.formats)
         await self.verify(components)
+        used = {c.component for c in resolved.values()}
         spec = {
             "protocol": _PROTOCOL,
             "mode": "run",
@@ -67,7 +68,7 @@ class Preparer:
             "bandwidth_limit_bytes": job.bandwidth_limit_bytes,
             "paused": False,
             "confine": self._confine,
-            "components": {c.name: taskspec.component_to_wire(c, self._host_command(c.generation)) for c in components},
+            "components": {c.name: taskspec.component_to_wire(c, self._host(c, used)) for c in components},
             "connections": {name: {**c.to_wire(), "component": c.component} for name, c in resolved.items()},
         }
         return components, spec
@@ -86,6 +87,14 @@ class Preparer:
         installed = {c.generation.name: c.generation for c in components if c.generation.origin == "installed"}
         for generation in installed.values():
             await asyncio.to_thread(self._verify, generation)
+
+    def _host(self, component: ActiveComponent, used: Collection[str]) -> Sequence[str]:
+        """What starts the host of a component that is not written in Python. Only those of the job's connections are
+        ever started by a runner; that the program of another one is missing must not fail the job."""
+        host = component.generation.manifest.host if component.generation.manifest is not None else None
+        if host is None or component.name in used:
+            return self._host_command(component.generation)
+        return host.command
 
     async def spec(self, job: Job) -> dict[str, Any]:
         return (await self.prepare(job))[1]
