@@ -261,7 +261,7 @@ class Dispatcher:
             runner = self._new_runner(running, number)
             self.runners[job_id] = runner
             own = {"attempt": number, "attempt_dir": str(rundir.attempt(number)), **self.settings.of_runner()}
-            runner.launch({**spec, **own}, lock_fd)
+            runner.launch({**spec, **own, **self.settings.trace(running, number)}, lock_fd)
         except (HyperError, OSError) as exc:
             self.runners.pop(job_id, None)
             await self.start_failed(job_id, from_exception(exc, doing="starting the runner"), begun=begun)

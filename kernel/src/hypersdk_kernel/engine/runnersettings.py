@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hypersdk_kernel.model.job import Job
+from hypersdk_kernel.model.tracecontext import of_job
+
 
 @dataclass(frozen=True, slots=True)
 class RunnerSettings:
@@ -13,7 +16,7 @@ class RunnerSettings:
     confined: runners give up what no task needs (hypersdk.wire.confine).
     place: names the folder of runs where several kernels may not see the same one; orphan_s: a runner that no kernel
     asks for in so many seconds ends itself, whole ones, 0: never; lost_after_s: by then it has, and the attempt of
-    another place counts as lost."""
+    another place counts as lost. traced: runners time what they do."""
 
     max_runners: int = 4
     cancel_grace_s: float = 30.0
@@ -24,7 +27,12 @@ class RunnerSettings:
     place: str = ""
     orphan_s: int = 0
     lost_after_s: float = 0.0
+    traced: bool = False
 
     def of_runner(self) -> dict[str, int]:
         """As in a runner's spec."""
         return {"orphan_s": self.orphan_s, "log_file_bytes": self.log_file_bytes, "log_files": self.log_files}
+
+    def trace(self, job: Job, number: int) -> dict[str, str]:
+        """The same, of an attempt that is traced."""
+        return {"traceparent": of_job(job.uid, number).traceparent} if self.traced else {}

@@ -50,6 +50,8 @@ class HostPool:
         self._verify = verify
         self._redact = redact
         self._policy = policy or HostPolicy()
+        self.on_call: Callable[[str, str, float, HyperError | None], None] | None = None
+        """Told of each call's component, method, seconds and error."""
         self._hosts: dict[str, Host] = {}
         self._apart: dict[str, set[asyncio.Task[None]]] = {}
         self._probations: dict[str, Probation] = {}
@@ -78,6 +80,29 @@ class HostPool:
         accept: Callable[[ActiveComponent, dict[str, Any]], T],
     ) -> T:
         """As `call`, and what `accept` makes of the component's answer; if that raises, the component is to blame."""
+        tell = self.on_call
+        if tell is None:
+            return await self._ask(component, service, method, request, connection, timeout_s, accept)
+        began = asyncio.get_running_loop().time()
+        error: HyperError | None = None
+        try:
+            return await self._ask(component, service, method, request, connection, timeout_s, accept)
+        except HyperError as exc:
+            error = exc
+            raise
+        finally:
+            tell(component.name, method, asyncio.get_running_loop().time() - began, error)
+
+    async def _ask(
+        self,
+        component: ActiveComponent,
+        service: str,
+        method: str,
+        request: Mapping[str, Any],
+        connection: ResolvedConnection | None,
+        timeout_s: float,
+        accept: Callable[[ActiveComponent, dict[str, Any]], T],
+    ) -> T:
         host = self._host(component.generation)
         probation = self._probations.get(component.generation.name)
         if probation is None:

@@ -160,8 +160,8 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         connections = Connections(store, clock, registry, Vaults(registry, hosts, clock))
         runner_settings = RunnerSettings(
             settings.max_runners, settings.cancel_grace_s, settings.log_file_bytes, settings.log_files,
-            confined=settings.sandbox == "enforce",
-        )
+            confined=settings.sandbox == "enforce", traced=bool(settings.otlp_endpoint),
+        )  # fmt: skip
         runs = settings.runs_dir or state.runs
         ensure_directory(runs)
         if store.shared:
@@ -219,7 +219,19 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
 
             metrics = Metrics()
             measuring.attach(metrics, store, deliveries)
-        gate = replace(gate, metrics=metrics)
+        tracer = None
+        if settings.otlp_endpoint:
+            from hypersdk_kernel.server.otlp import Exporter
+            from hypersdk_kernel.server.tracing import Tracer
+
+            exporter = Exporter(settings.otlp_endpoint)
+            stack.push_async_callback(exporter.close)
+            exporter.start()
+            tracer = Tracer(exporter, lambda uid, number: dispatcher.rundir(uid).attempt(number))
+            stack.push_async_callback(tracer.close)
+            hosts.on_call = tracer.host_called
+            store.on_commit.append(tracer.publish)
+        gate = replace(gate, metrics=metrics, tracer=tracer)
         handlers, health = _handlers(gate, services, router, registry)
         server = make_server(
             handlers, max_message_bytes=settings.max_message_bytes, max_streams=settings.max_streams

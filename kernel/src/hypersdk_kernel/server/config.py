@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     max_message_bytes: int = Field(4 << 20, ge=64 << 10, le=64 << 20, description="largest request and answer")
     max_streams: int = Field(2048, ge=1, le=100_000, description="Watch and log streams open at once")
     metrics_port: int = Field(0, ge=0, le=65535, description="Prometheus metrics on 127.0.0.1; 0: none")
+    otlp_endpoint: str = Field("", max_length=2048, description="OTLP/HTTP collector for traces; empty: none")
     heartbeat_s: float = Field(15.0, gt=0, le=3600, description="a silent stream says this often that it lives")
     call_timeout_s: float = Field(60.0, gt=0, le=3600, description="for unary calls that came without a deadline")
     plugin_wheels: Path | None = Field(None, description="folder of wheels in which plugins and their needs are found")

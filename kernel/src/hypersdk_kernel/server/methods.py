@@ -34,6 +34,7 @@ from hypersdk_kernel.store.requests import RequestKey
 
 if TYPE_CHECKING:
     from hypersdk_kernel.server.metrics import MethodMeter, Metrics
+    from hypersdk_kernel.server.tracing import OpenCall, Tracer
 
 PUBLIC_ACTOR = "anyone"
 
@@ -41,7 +42,7 @@ PUBLIC_ACTOR = "anyone"
 @dataclass(frozen=True, slots=True)
 class Gate:
     """What every call passes. Times in seconds, sizes in bytes. `auditor`: None when nothing is audited,
-    `metrics`: None when nothing is counted."""
+    `metrics`: None when nothing is counted, `tracer`: when nothing is traced."""
 
     authenticator: Authenticator
     validator: RequestValidator
@@ -50,6 +51,7 @@ class Gate:
     max_message_bytes: int
     auditor: Auditor | None = None
     metrics: Metrics | None = None
+    tracer: Tracer | None = None
 
 
 Handler = Callable[[Any, Call], Any]
@@ -115,12 +117,15 @@ class _Entry:
         audited: AuditedCall | None,
         meter: MethodMeter | None = None,
         started: float = 0.0,
+        traced: OpenCall | None = None,
     ) -> Callable[[HyperError], None]:
         """What a refusal is told to. `call`: None when it was not let in. `started`: by perf_counter."""
 
         def tell(error: HyperError) -> None:
             if meter is not None:
                 meter.refused(code_name(error), time.perf_counter() - started)
+            if traced is not None and gate.tracer is not None:
+                gate.tracer.refused(traced, error)
             if self._action and gate.auditor is not None and (call is None or audited is not None):
                 gate.auditor.refused(self._action, audited, error)
 
@@ -137,12 +142,14 @@ def unary_handler(gate: Gate, entry: _Entry, method: Handler) -> grpc.RpcMethodH
     """The wrapper of a unary method."""
     log = entry.log
     meter = gate.metrics.method(entry.path) if gate.metrics is not None else None
+    tracer = gate.tracer
 
     async def handle(raw: bytes, context: Any) -> bytes:
         started = time.perf_counter()
         left_s = context.time_remaining()
         call: Call | None = None
         audited: AuditedCall | None = None
+        traced = None if tracer is None else tracer.begin(entry.path, context.invocation_metadata())
         try:
             request, call = entry.admit(gate, raw, context, gate.call_timeout_s if left_s is None else left_s)
             audited = entry.begin(gate, request, call)
@@ -157,7 +164,9 @@ def unary_handler(gate: Gate, entry: _Entry, method: Handler) -> grpc.RpcMethodH
             if len(data) > gate.max_message_bytes:
                 raise _too_large(len(data), gate.max_message_bytes)
         except Exception as exc:  # noqa: BLE001 - the edge: every error becomes a status here, and only here
-            await refuse(context, log, exc, entry.refused(gate, call, audited, meter, started))
+            await refuse(context, log, exc, entry.refused(gate, call, audited, meter, started, traced))
+        if traced is not None and tracer is not None:
+            tracer.answered(traced, answer)
         if meter is not None:
             meter.answered(time.perf_counter() - started)
         log.debug("call_answered", actor=call.actor, milliseconds=round((time.perf_counter() - started) * 1000, 3))

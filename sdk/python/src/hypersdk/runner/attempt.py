@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -129,7 +129,24 @@ class Attempt:
             gate=self._gate,
             bucket=self._bucket,
         )
-        return checked_result(self._components.task(self._spec.task).run(context))
+        with self._timed("load"):
+            task = self._components.task(self._spec.task)
+        with self._timed("run"):
+            return checked_result(task.run(context))
+
+    @contextlib.contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        """Journals how long something took, if the kernel traces this job."""
+        start, error = time.time(), ""
+        try:
+            yield
+        except BaseException as exc:
+            error = exc.reason if isinstance(exc, HyperError) else type(exc).__name__
+            raise
+        finally:
+            if self._spec.traceparent:
+                with contextlib.suppress(HyperError):  # a full disk fails `finished`, which counts
+                    self._journal.append("span", {"name": name, "start": start, "end": time.time(), "error": error})
 
     def _clean_up(self) -> dict[str, Any]:
         """Release what dead attempts held. One that fails does not keep the others; the first error is

@@ -60,6 +60,7 @@ class RunnerSpec:
     log_file_bytes: int = FILE_BYTES
     log_files: int = FILES
     confine: Mapping[str, Any] = field(default_factory=dict)
+    traceparent: str = ""
     components: Mapping[str, ComponentSpec] = field(default_factory=dict)
     connections: Mapping[str, ConnectionSpec] = field(default_factory=dict)
     outstanding: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -132,6 +133,7 @@ def parse(text: bytes) -> RunnerSpec:
         log_file_bytes=max(MIN_FILE_BYTES, _get(data, "log_file_bytes", int, FILE_BYTES)),
         log_files=max(1, _get(data, "log_files", int, FILES)),
         confine=_get(data, "confine", dict, {}),
+        traceparent=_get(data, "traceparent", str, ""),
         components={k: _component(k, v) for k, v in _get(data, "components", dict, {}).items()},
         connections={k: _connection(k, v) for k, v in _get(data, "connections", dict, {}).items()},
         outstanding=_get(data, "outstanding", dict, {}),
