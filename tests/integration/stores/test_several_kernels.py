@@ -54,6 +54,7 @@ def test_two_kernels_on_one_database_have_one_leader_and_both_serve(fleet, conne
     assert until(follower, name, SUCCEEDED).attempt_count == 1
     assert until(connect(leader), name, SUCCEEDED).attempt_count == 1
     assert [j.name for j in follower.jobs.list()] == [name]
+    assert follower.system.info().store == "postgresql"
 
 
 def test_what_is_asked_of_a_running_job_through_a_follower_reaches_its_runner(fleet, connect, tmp_path):

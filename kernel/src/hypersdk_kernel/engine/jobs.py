@@ -266,7 +266,11 @@ class Jobs:
 
     def attempt_is_open(self, job: Job, number: int) -> bool:
         """May this attempt's log still grow?"""
-        return number == job.attempt_count and self._dispatcher.runner(job.id) is not None
+        if number != job.attempt_count:
+            return False
+        if self._dispatcher.active:
+            return self._dispatcher.runner(job.id) is not None
+        return job.state in {JobState.RUNNING, JobState.PAUSED}  # its runner is the leader's
 
     async def _change(self, job_id: str, ask: Callable[[Tx], Job], key: RequestKey | None, validate_only: bool) -> Job:
         if not validate_only:

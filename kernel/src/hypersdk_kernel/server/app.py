@@ -138,6 +138,7 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
             return discover(now, trees=trees)
 
         backend = backend_of(settings, state)
+        facts.store = backend.name
         found, store = await asyncio.gather(asyncio.to_thread(find, clock.now()), Store.open(backend, clock))
         stack.push_async_callback(store.close)
         auditor = Auditor(store, clock)

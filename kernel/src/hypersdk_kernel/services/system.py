@@ -54,6 +54,7 @@ class KernelFacts:
     max_runners: int
     start_time: float
     start_monotonic: float
+    store: str = "sqlite"
     addresses: Sequence[str] = field(default_factory=tuple)
 
 
@@ -91,7 +92,7 @@ class SystemService(Service):
             start_time=timestamp(facts.start_time),
             uptime=duration(self._clock.monotonic() - facts.start_monotonic),
             state_dir=str(facts.state_dir),
-            store="sqlite",
+            store=facts.store,
             schema_revision=self._store.schema_revision,
             addresses=facts.addresses,
             job_counts=counts,
