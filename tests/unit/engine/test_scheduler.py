@@ -233,6 +233,21 @@ async def test_a_store_that_cannot_write_delays_a_run_and_loses_none(table):
     assert len(await table.jobs.all()) == 1
 
 
+async def test_a_store_that_cannot_write_for_long_is_asked_less_and_less_often(table):
+    await schedule(table)
+    table.jobs.fails = [Unavailable("maintenance", reason="MAINTENANCE")] * 7
+    table.clock.advance(HOUR)
+    waits = []
+    for _ in range(7):
+        await table.scheduler.tick()
+        waits.append(table.scheduler.next_due - table.clock.now())
+        table.clock.set(table.scheduler.next_due)
+    assert waits == [5, 10, 20, 40, 60, 60, 60]
+    await table.settle()
+    assert len(await table.jobs.all()) == 1
+    assert table.scheduler._failures == {}
+
+
 async def test_a_defect_in_one_schedule_stops_no_other(table):
     await schedule(table, "a")
     await schedule(table, "b")

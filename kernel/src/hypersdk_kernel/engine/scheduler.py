@@ -30,6 +30,8 @@ LONGEST_SLEEP_S = 30.0
 BATCH = 100
 """Schedules dealt with in one turn; others' writes get in between."""
 _RETRY_S = 5.0
+_LONGEST_RETRY_S = 60.0
+"""Delays double up to this: in maintenance, or on a full disk, thousands may be waiting."""
 _BROKEN_S = 60.0
 
 
@@ -42,6 +44,8 @@ class Scheduler:
         self._firing = firing
         self._heap: list[tuple[float, str]] = []
         self._due: dict[str, float | None] = {}
+        self._failures: dict[str, int] = {}
+        """In a row, of those that could not be dealt with."""
         self._wake = asyncio.Event()
         self._asleep_until = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -50,6 +54,7 @@ class Scheduler:
         """Learn the next times: from the store, and from now on from its events."""
         self._heap.clear()
         self._due.clear()
+        self._failures.clear()
         self._store.on_commit.append(self._hear)
         for due, schedule_id in await self._store.read(rows.due_times):
             if schedule_id not in self._due:  # an event was quicker
@@ -91,11 +96,13 @@ class Scheduler:
     async def _handle(self, schedule_id: str, now: float) -> None:
         try:
             await self._fire(schedule_id, now)
+            self._failures.pop(schedule_id, None)
         except HyperError as exc:
+            failures = self._failures[schedule_id] = self._failures.get(schedule_id, 0) + 1
             log.warning(
                 "schedule_delayed", schedule=f"schedules/{schedule_id}", reason=exc.reason, message=exc.message
             )
-            self._set(schedule_id, now + _RETRY_S)
+            self._set(schedule_id, now + min(_RETRY_S * 2.0 ** min(failures - 1, 10), _LONGEST_RETRY_S))
         except Exception:  # a defect in one schedule must not stop the others; it is logged, and tried again
             log.exception("schedule_broken", schedule=f"schedules/{schedule_id}")
             self._set(schedule_id, now + _BROKEN_S)
