@@ -224,6 +224,8 @@ def test_the_command_line_does_it_all(client, sink, key_file, monkeypatch, capsy
     assert run(*create, "--retry-delay", "100ms", "--dry-run")[2] == "subscriptions/ops would be created\n"
     assert run(*create, "--retry-delay", "100ms")[2] == "subscriptions/ops created\n"
     assert json.loads(run("get", "ops", "-o", "json")[1])["retry_policy"]["max_attempts"] == 3
+    assert run("update", "ops", "--attempts", "3", "--retry-delay", "100ms", "--retry-strategy", "fibonacci")[0] == 0
+    assert json.loads(run("get", "ops", "-o", "json")[1])["retry_policy"]["strategy"] == "FIBONACCI"
     assert run("test", "ops")[0] == 0
     assert run("pause", "ops")[2] == "subscriptions/ops paused\n"
     assert run("list")[1].splitlines()[1].split()[:3] == ["subscriptions/ops", "PAUSED", "connections/hook"]

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from hypersdk.errors import FailedPrecondition, InvalidArgument, OutOfRange, ResourceExhausted, Unavailable
 from hypersdk_kernel.model.clock import ManualClock
-from hypersdk_kernel.model.retry import RetryPolicy
+from hypersdk_kernel.model.retry import Backoff, RetryPolicy
 from hypersdk_kernel.store import events as event_rows
 from hypersdk_kernel.store.engine import Store
 from hypersdk_kernel.store.tables import events as event_table
@@ -92,6 +92,41 @@ async def test_a_failure_for_a_while_is_repeated_with_backoff_under_the_same_id(
     assert len(set(ids)) == 1
     assert [attempt for _, attempt in kit.receiver.attempts] == [1, 2, 3, 1]
     assert len(kit.receiver.taken) == 2
+
+
+@pytest.mark.parametrize(
+    ("strategy", "delays"),
+    [("linear", [10.0, 20.0, 30.0, 40.0]), ("fibonacci", [10.0, 10.0, 20.0, 30.0]), ("none", [])],
+)
+async def test_delays_grow_by_the_strategy(kit, strategy, delays):
+    await kit.subscribe(retry=RetryPolicy(5, 10.0, 2.0, 600.0, Backoff(strategy)))
+    await kit.emit("a")
+    kit.receiver.failures = [AWAY] * 5
+    courier = kit.courier()
+    for delay in delays:
+        assert await kit.run(courier) == pytest.approx(delay)
+        kit.clock.advance(delay)
+    assert await kit.run(courier) is None
+    assert len(kit.letters()) == 1
+
+
+async def test_an_error_that_the_policy_never_retries_is_a_dead_letter_at_once(kit):
+    await kit.subscribe(retry=RetryPolicy(5, 10.0, never=("UNAVAILABLE",)))
+    await kit.emit("a")
+    kit.receiver.failures = [AWAY]
+    assert await kit.run(kit.courier()) is None
+    assert len(kit.letters()) == 1
+
+
+async def test_no_attempt_starts_later_than_the_total_time_after_the_first(kit):
+    await kit.subscribe(retry=RetryPolicy(100, 10.0, 2.0, 600.0, max_total_s=25.0))
+    await kit.emit("a")
+    kit.receiver.failures = [AWAY] * 10
+    courier = kit.courier()
+    assert await kit.run(courier) == pytest.approx(10.0)
+    kit.clock.advance(10.0)
+    assert await kit.run(courier) is None
+    assert (len(kit.letters()), len(kit.receiver.attempts)) == (1, 2)
 
 
 async def test_the_backoff_goes_on_after_a_restart(kit):

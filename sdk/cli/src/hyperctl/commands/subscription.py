@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +29,17 @@ if TYPE_CHECKING:
     from hypersdk.api.subscriptions.v1.subscriptions_pb2 import DeadLetter, Subscription
 
 app = typer.Typer(help="Who is told of which events.")
+
+
+class Strategy(enum.StrEnum):
+    """Values of --retry-strategy."""
+
+    NONE = "none"
+    LINEAR = "linear"
+    EXPONENTIAL = "exponential"
+    FIBONACCI = "fibonacci"
+
+
 _complete = completer(lambda s: iter(s.client.subscriptions.list()), "subscriptions")
 NameArgument = Annotated[
     str, typer.Argument(metavar="SUBSCRIPTION", help="subscriptions/x, or x.", autocompletion=_complete)
@@ -44,6 +56,9 @@ LabelOption = Annotated[list[str] | None, typer.Option("--label", metavar="KEY=V
 AttemptsOption = Annotated[int, typer.Option("--attempts", min=0, max=100, help="Attempts in all; 0: as it is, or 10.")]
 DelayOption = Annotated[str, typer.Option("--retry-delay", help="Before the second attempt: 5s.")]
 MaxDelayOption = Annotated[str, typer.Option("--retry-max-delay", help="No delay is longer: 10m.")]
+StrategyOption = Annotated[
+    Strategy | None, typer.Option("--retry-strategy", help="How delays grow; exponential unless given.")
+]
 
 def _state(subscription: Subscription) -> str:
     from hypersdk.api.subscriptions.v1.subscriptions_pb2 import SubscriptionState
@@ -103,6 +118,7 @@ def create_subscription(
     attempts: AttemptsOption = 0,
     retry_delay: DelayOption = "",
     retry_max_delay: MaxDelayOption = "",
+    retry_strategy: StrategyOption = None,
     since: Annotated[
         int | None, typer.Option("--since", min=0, help="Events after this revision too; else only those to come.")
     ] = None,
@@ -116,8 +132,8 @@ def create_subscription(
     session = Session.of(context)
     made = session.client.subscriptions.create(
         subscription_id.removeprefix("subscriptions/"), full_name("connections", connection), filter=events or "",
-        retry_policy=_policy(attempts, retry_delay, retry_max_delay), after_revision=since, paused=paused,
-        display_name=display_name, labels=_labels(label), validate_only=dry_run,
+        retry_policy=_policy(attempts, retry_delay, retry_max_delay, retry_strategy), after_revision=since,
+        paused=paused, display_name=display_name, labels=_labels(label), validate_only=dry_run,
     )  # fmt: skip
     _done(session, made, "would be created" if dry_run else "created", output)
 
@@ -131,6 +147,7 @@ def update_subscription(
     attempts: AttemptsOption = 0,
     retry_delay: DelayOption = "",
     retry_max_delay: MaxDelayOption = "",
+    retry_strategy: StrategyOption = None,
     display_name: Annotated[str | None, typer.Option(help="For people.")] = None,
     label: LabelOption = None,
     dry_run: DryRunOption = False,
@@ -141,7 +158,7 @@ def update_subscription(
     changed = session.client.subscriptions.update(
         full_name("subscriptions", name), filter=events, display_name=display_name, labels=_labels(label),
         connection=full_name("connections", connection) if connection else None,
-        retry_policy=_policy(attempts, retry_delay, retry_max_delay), validate_only=dry_run,
+        retry_policy=_policy(attempts, retry_delay, retry_max_delay, retry_strategy), validate_only=dry_run,
     )  # fmt: skip
     _done(session, changed, "would be updated" if dry_run else "updated", output)
 
@@ -226,16 +243,18 @@ def _labels(items: list[str] | None) -> dict[str, str] | None:
     return parse_pairs(items, flag="--label") if items else None
 
 
-def _policy(attempts: int, delay: str, max_delay: str) -> RetryPolicy | None:
+def _policy(attempts: int, delay: str, max_delay: str, strategy: Strategy | None) -> RetryPolicy | None:
     """None when nothing is said of it."""
-    from hypersdk.api.jobs.v1.jobs_pb2 import RetryPolicy
+    from hypersdk.api.jobs.v1.jobs_pb2 import BackoffStrategy, RetryPolicy
 
     policy = RetryPolicy(max_attempts=attempts)
     if delay:
         policy.initial_delay.FromMilliseconds(round(parse_duration(delay) * 1000))
     if max_delay:
         policy.max_delay.FromMilliseconds(round(parse_duration(max_delay) * 1000))
-    return policy if attempts or delay or max_delay else None
+    if strategy is not None:
+        policy.strategy = BackoffStrategy.Value(f"BACKOFF_STRATEGY_{strategy.name}")
+    return policy if attempts or delay or max_delay or strategy is not None else None
 
 
 def _time(subscription: Subscription, field: str) -> str:
