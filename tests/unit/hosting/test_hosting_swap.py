@@ -1,11 +1,13 @@
 """Swaps between generations: calls in flight, bad versions, probation, rollback."""
 
 import asyncio
+import os
 from dataclasses import replace
 
 import pytest
 from hosting_fakes import eventually, make_component, make_plugin, make_pool
 from hypersdk.errors import FailedPrecondition, HyperError, Internal, NotFound, Unavailable
+from hypersdk_kernel.hosting import gentle, host_process
 from hypersdk_kernel.hosting.probation import Probation, ProbationPolicy, speaks_against
 from hypersdk_kernel.hosting.registry import Registry
 from hypersdk_kernel.hosting.swap import Swap, SwapPolicy
@@ -217,3 +219,22 @@ async def test_a_generation_that_another_plugin_conflicts_with_is_not_flipped_to
     assert caught.value.reason == "COMPONENT_CONFLICT"
     assert stage.active == 1
     assert (await stage.call())["ok"]
+
+
+@pytest.mark.skipif(not gentle.possible(), reason="needs CAP_SYS_NICE: without it no host gives way")
+async def test_a_host_gives_way_while_it_is_tried_and_is_an_equal_when_it_serves(stages, monkeypatch):
+    stage, given = stages(), []
+    give_way = gentle.give_way
+    monkeypatch.setattr(host_process, "give_way", lambda pid: (give_way(pid), given.append(nice_of(pid))))
+    await stage.call()
+    assert given == []  # who is waited for does not give way
+    await stage.go()
+    pid = (await stage.call())["pid"]
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert given == [{min(19, own + gentle.STEPS)}]
+    assert nice_of(pid) == {own}
+
+
+def nice_of(pid):
+    """Of all its threads."""
+    return {os.getpriority(os.PRIO_PROCESS, int(task)) for task in os.listdir(f"/proc/{pid}/task")}

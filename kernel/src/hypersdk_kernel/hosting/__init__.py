@@ -8,6 +8,7 @@
     lanes        how many calls at once                  childlog      what it prints
     supervisor   the pool of hosts                       routes        domain services as data
     stopped      hosts halted by a signal                canary        a share of calls and jobs
+    gentle       what is only tried gives way
     router       a domain call, to its host              fanout        one list from many hosts
     wheel        a wheel, judged before it is unpacked   requirements  what of its needs is met already
     install      the store of plugins on disk            restore       what a starting kernel makes of it

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -48,6 +49,7 @@ class Host:
     """The host of one generation. Its life: as drawn above; `close` ends it for good.
 
     condemned  its generation was rolled back: what is in flight may finish, but no process is started for it
+    tried      its generation is being probed: a process that is started now gives way to those that serve
     last       its generation's files have changed: the process that runs is kept, and no other can be started
     """
 
@@ -63,7 +65,7 @@ class Host:
         self.generation = generation
         self._verify = verify
         self.condemned = False
-        self.last = False
+        self.tried = self.last = False
         self._on_crash = on_crash
         self._policy = policy
         self._clock = clock
@@ -322,7 +324,7 @@ class Host:
         try:
             await check_files(self._verify, self.generation)
             process = await HostProcess.start(
-                self.generation, self._policy, self._redact, self._on_end, self._on_idle,
+                self.generation, replace(self._policy, gentle=self.tried), self._redact, self._on_end, self._on_idle,
                 paths=frozenset(self._paths),
             )  # fmt: skip
         except HyperError as exc:

@@ -22,6 +22,7 @@ from hypersdk_kernel.hosting.backoff import BackoffPolicy
 from hypersdk_kernel.hosting.childlog import ChildLog
 from hypersdk_kernel.hosting.confinement import Sandbox, declares, grants, told, verified
 from hypersdk_kernel.hosting.foreign import HostCommands
+from hypersdk_kernel.hosting.gentle import give_way
 from hypersdk_kernel.hosting.handshake import handshake, not_started
 from hypersdk_kernel.hosting.lanes import Lanes
 from hypersdk_kernel.hosting.peer import Peer
@@ -50,6 +51,7 @@ class HostPolicy:
     idle_s          a host without calls for so long is stopped
     stop_s          between `shutdown` and SIGKILL
     max_in_flight   calls that a host has been sent or that wait for their turn; more are refused
+    gentle          it starts with less of the processors than we have (gentle.py), until somebody makes it our equal
     attempts        how often an idempotent call is tried on hosts that die under it
     watch_s         between looks at its memory, processor and programs
     """
@@ -64,6 +66,7 @@ class HostPolicy:
     stop_s: float = 5.0
     max_in_flight: int = 256
     attempts: int = 3
+    gentle: bool = False
     log_lines_per_second: int = 100
     backoff: BackoffPolicy = field(default_factory=BackoffPolicy)
     sandbox: Sandbox = field(default_factory=Sandbox)
@@ -221,6 +224,8 @@ class HostProcess:
             theirs.close()
             for end in ends:
                 os.close(end)
+        if self._policy.gentle:
+            give_way(child.pid)
         return child, Peer(
             ours, self._on_notification, about={"peer": "host", "generation": self.generation.name, "pid": child.pid}
         )

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import structlog
 from hypersdk.errors import DeadlineExceeded, HyperError
 
+from hypersdk_kernel.hosting.gentle import be_equal
 from hypersdk_kernel.hosting.host import Host, check_files, method_policy
 from hypersdk_kernel.hosting.host_process import HostPolicy, HostProcess
 from hypersdk_kernel.hosting.probation import Probation, speaks_against
@@ -149,6 +150,18 @@ class HostPool:
     def crashed(self, generation: Generation, cause: str) -> None:
         """A process of `generation` apart from its host died or did not come up: counts on its probation."""
         self._crashed(generation, cause)
+
+    def probing(self, generation: Generation) -> None:
+        """From now on it is only tried: if its host is started, it gives way to those that serve."""
+        self._host(generation).tried = True
+
+    def probed(self, generation: Generation) -> None:
+        """It has been tried: its host is the others' equal."""
+        host = self._hosts.get(generation.name)
+        if host is not None and host.tried:
+            host.tried = False
+            if host.process is not None:
+                be_equal(host.process.pid)
 
     def processes(self) -> list[HostProcess]:
         """Those that serve."""

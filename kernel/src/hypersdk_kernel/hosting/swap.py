@@ -73,9 +73,11 @@ class Swap:
         watched = (*self._probations.values(), *self._canaries.values())
         serving = any(generation.name in {p.previous.name, p.fresh.name} for p in watched)
         self._keep(generation)
+        self._hosts.probing(generation)
         try:
             await self._hosts.ping(generation)
             await self._self_check(generation)
+            self._hosts.probed(generation)
             for _ in range(self._policy.pings):
                 await self._hosts.ping(generation)
         except BaseException as exc:
@@ -83,6 +85,7 @@ class Swap:
                 self._drain(generation)
             elif not serving:
                 await self._hosts.stop(generation)
+            self._hosts.probed(generation)
             if not isinstance(exc, HyperError):
                 raise
             started = exc.reason != "HOST_START_FAILED"
