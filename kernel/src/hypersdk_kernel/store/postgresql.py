@@ -92,6 +92,8 @@ class Postgresql:
     @contextlib.contextmanager
     def migrating(self) -> Iterator[None]:
         with self.connect() as conn:
+            conn.execute("SET statement_timeout = 0")  # another kernel's migration may take long
+            conn.execute("SET lock_timeout = 0")
             conn.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_KEY,))
             yield
 
