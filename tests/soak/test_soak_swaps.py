@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from hypersdk.client import Client
 from support.daemon import Daemon
 from support.swapping import ONCE_ONLY, SLOW_CODE, install_versions, under_load
+from support.wheels import make_wheel
 
 SWAPS = int(os.environ.get("SOAK_SWAPS", "2000"))
 MINUTES = float(os.environ.get("SOAK_SWAP_MINUTES", "40"))
@@ -49,6 +51,14 @@ def growth(warm: list[Sample]) -> float:
     return gained / (statistics.median(s.swaps for s in last) - statistics.median(s.swaps for s in first))
 
 
+def fill_pools(client: Client, folder: Path) -> None:
+    """The daemon's pool for what blocks starts a thread when all that it has are busy, up to its size. After this it
+    has them all, so that any further one is a leak."""
+    wheel = make_wheel(folder, "1.0", code=SLOW_CODE, manifest=ONCE_ONLY)
+    with ThreadPoolExecutor(16) as callers:
+        list(callers.map(lambda _: client.plugins.upload(wheel, validate_only=True), range(32)))
+
+
 def settle(client: Client, daemon: Daemon) -> None:
     """Until only the active generation's host is left."""
     deadline = time.monotonic() + 60
@@ -69,6 +79,7 @@ def test_thousands_of_swaps_leave_no_descriptor_no_thread_and_no_memory_behind(t
         assert daemon.process is not None
         with Client(address) as client:
             install_versions(client, tmp_path, VERSIONS, code=SLOW_CODE, manifest=ONCE_ONLY)
+            fill_pools(client, tmp_path)
             end = time.monotonic() + MINUTES * 60
             swaps, step = 0, max(1, SWAPS // SAMPLES)
             with under_load(address, VERSIONS[0], 4) as load:
