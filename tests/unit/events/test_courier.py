@@ -17,9 +17,9 @@ THRICE = RetryPolicy(max_attempts=3, initial_delay_s=10.0, multiplier=2.0, max_d
 
 
 @pytest.fixture
-async def kit(tmp_path):
+async def kit(database):
     clock = ManualClock()
-    store = await Store.open(tmp_path / "state.db", clock)
+    store = await Store.open(database.backend(), clock)
     yield await Kit(store, clock).prepare()
     await store.close()
 
