@@ -86,13 +86,13 @@ def test_the_secrets_open_another_connection(daemon, tmp_path):
     vault = tmp_path / "secrets.json"
     vault.touch(mode=0o600)
     vault.write_text('{"lab/key": "planted"}')
-    daemon.hyperctl("connection", "create", "vault1", "-c", "secrets/acme", "--config", f"path={vault}")
+    daemon.hyperctl("connection", "create", "vault1", "-c", "secrets/acme", "--config", f"folder={tmp_path}")
     assert "ok: true" in daemon.hyperctl("connection", "test", "vault1", "-o", "yaml").stdout
 
 
 def test_the_service_beats(daemon, tmp_path):
-    path = tmp_path / "beat"
-    daemon.hyperctl("connection", "create", "beat", "-c", "service/acme", "--config", f"path={path}")
+    path = tmp_path / "beat.json"
+    daemon.hyperctl("connection", "create", "beat", "-c", "service/acme", "--config", f"folder={tmp_path}")
     deadline = time.monotonic() + 30
     while not path.exists():
         assert time.monotonic() < deadline, daemon.log[-3000:]
@@ -101,7 +101,7 @@ def test_the_service_beats(daemon, tmp_path):
 
 def test_the_notifier_is_told_of_events(daemon, tmp_path):
     path = tmp_path / "events.jsonl"
-    daemon.hyperctl("connection", "create", "log", "-c", "notifier/acme", "--config", f"path={path}")
+    daemon.hyperctl("connection", "create", "log", "-c", "notifier/acme", "--config", f"folder={tmp_path}")
     daemon.hyperctl("connection", "test", "log")
     daemon.hyperctl("subscription", "create", "ops", "--connection", "log")
     daemon.hyperctl("subscription", "test", "ops")
