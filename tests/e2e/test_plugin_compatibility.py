@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypersdk.client import Client
 from hypersdk.plugin import API_VERSION
+from support.daemon import Daemon
 from support.projects import build_wheel
 
 FROZEN = Path(__file__).parents[1] / "data" / "plugin-api-1.0"
@@ -41,6 +43,21 @@ def test_the_frozen_plugin_is_frozen():
     assert digest() == DIGEST, "tests/data/plugin-api-1.0 must not change: it stands for plugins that are out there"
     assert json.loads((FROZEN / "src" / "hypersdk_frozen" / "manifest.json").read_text())["api_version"] == "1.0"
     assert API_VERSION > (1, 0), "there is no later minor than the frozen one: this test proves nothing"
+
+
+@pytest.fixture
+def daemon(tmp_path) -> Iterator[Daemon]:
+    """API 1.0 had no `filesystem` in the manifest, without which the host of an installed plugin is kept from the
+    machine's files: an operator who runs such a plugin switches that off (docs/plugins/versioning.md)."""
+    folder = tmp_path / "daemon"
+    folder.mkdir()
+    config = folder / "hypersdkd.toml"
+    config.write_text('sandbox = "off"\n')
+    made = Daemon(folder, "--config", str(config))
+    try:
+        yield made.start()
+    finally:
+        made.close()
 
 
 @pytest.mark.skipif(API_VERSION[0] != 1, reason="the frozen plugin is of API 1")

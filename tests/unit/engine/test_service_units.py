@@ -39,7 +39,7 @@ class Hosts:
     def __init__(self):
         self.started, self.stopped, self.blamed, self.answer = [], [], [], {}
 
-    async def start_apart(self, generation, on_end, pass_fds):
+    async def start_apart(self, generation, on_end, pass_fds, config):
         made = Process(self, generation)
         made.on_end = on_end
         self.started.append(made)
@@ -195,7 +195,7 @@ async def test_a_stop_while_it_starts_leaves_nothing(world):
     async def slow(method, params, timeout_s):
         await release.wait()
 
-    async def start_apart(generation, on_end, pass_fds):
+    async def start_apart(generation, on_end, pass_fds, config):
         made = Process(world.hosts, generation)
         made.request = slow
         world.hosts.started.append(made)

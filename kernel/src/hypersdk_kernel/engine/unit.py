@@ -58,7 +58,11 @@ class Hosts(Protocol):
     """hosting.supervisor.HostPool, as far as units need it."""
 
     async def start_apart(
-        self, generation: Generation, on_end: Callable[[Any], None], pass_fds: Sequence[int]
+        self,
+        generation: Generation,
+        on_end: Callable[[Any], None],
+        pass_fds: Sequence[int],
+        config: Mapping[str, Any],
     ) -> Process: ...
 
     def crashed(self, generation: Generation, cause: str) -> None: ...
@@ -208,7 +212,8 @@ class Unit:
         token = self._api.mint(f"service/{connection.id}")
         process: Process | None = None
         try:
-            process = await self._hosts.start_apart(component.generation, self._on_end, list(fds.values()))
+            inherited = list(fds.values())
+            process = await self._hosts.start_apart(component.generation, self._on_end, inherited, resolved.config)
             request = {"listeners": fds, "address": self._api.address, "token": token}
             await process.peer.request("call", _call(component, resolved, request, [token]), READY_S)
         except BaseException:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import structlog
 from hypersdk.errors import DeadlineExceeded, HyperError
 
+from hypersdk_kernel.hosting.confinement import config_paths
 from hypersdk_kernel.hosting.gentle import be_equal
 from hypersdk_kernel.hosting.host import Host, check_files, method_policy
 from hypersdk_kernel.hosting.host_process import HostPolicy, HostProcess
@@ -136,12 +137,19 @@ class HostPool:
         return accept(spare, await before.call(spare, service, method, request, connection, rest_s))
 
     async def start_apart(
-        self, generation: Generation, on_end: Callable[[HostProcess], None], pass_fds: Sequence[int] = ()
+        self,
+        generation: Generation,
+        on_end: Callable[[HostProcess], None],
+        pass_fds: Sequence[int],
+        config: Mapping[str, Any],
     ) -> HostProcess:
-        """A host of `generation` beside the one that answers calls, for a service; whoever starts it stops it. Raises
-        HandshakeFailed, Unavailable (PROCESS_START_FAILED)."""
+        """A host of `generation` beside the one that answers calls, for a service with this configuration, whose paths
+        it is granted; whoever starts it stops it. Raises HandshakeFailed, Unavailable (PROCESS_START_FAILED)."""
         await check_files(self._verify, generation)
-        made = await HostProcess.start(generation, self._policy, self._redact, on_end, lambda _process: False, pass_fds)
+        made = await HostProcess.start(
+            generation, self._policy, self._redact, on_end, lambda _process: False, pass_fds,
+            frozenset(config_paths(generation.manifest, config)),
+        )  # fmt: skip
         apart = self._apart.setdefault(generation.name, set())
         apart.add(made.reaped)
         made.reaped.add_done_callback(apart.discard)
