@@ -14,18 +14,7 @@ import pytest
 
 from hypersdk.plugin import API_VERSION, Manifest
 from hypersdk.plugin.loading import contract_of
-
-RPC_METHODS = {
-    "provider": {"Health", "GetMachine", "ListMachines"},
-    "format": {"Health", "ListFormats", "GetFormat", "InspectImage"},
-    "storage": {"Health", "ListObjects", "GetObject", "DeleteObject", "GetUsage"},
-    "task": {"Health", "Plan"},
-    "notifier": {"Health", "Send"},
-    "secrets": {"Health", "Resolve"},
-    "service": {"Health"},
-    "carbon": {"Health", "Forecast", "Delay"},
-    "pricing": {"Health", "ListPriceTables", "GetPriceTable", "ListPrices", "Estimate", "Compare"},
-}
+from hypersdk.testing.conformance.kinds import methods_of
 
 
 class ManifestContract:
@@ -113,9 +102,9 @@ class ManifestContract:
         """A policy for a method that nobody calls is a typing mistake. Mend: the names of
         docs/host-protocol.md."""
         for component in manifest.components.values():
-            known = RPC_METHODS.get(component.kind)
-            if not component.descriptor_set:  # its own methods may have policies too
-                assert known is None or set(component.methods) <= known, set(component.methods) - (known or set())
+            known = methods_of(component.kind)
+            if known and not component.descriptor_set:  # its own methods may have policies too
+                assert set(component.methods) <= known, set(component.methods) - known
 
     def test_declared_capabilities_are_implemented(self, manifest: Manifest) -> None:
         """Mend: override the method that the capability promises, or take the capability back."""

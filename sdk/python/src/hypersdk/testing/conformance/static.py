@@ -247,6 +247,7 @@ def _tests(project: Project) -> None:
         "provider": "ProviderContract", "format": "FormatContract", "storage": "StorageContract",
         "task": "TaskContract", "notifier": "NotifierContract", "pricing": "PriceTableContract",
         "secrets": "SecretSourceContract", "service": "ServiceContract",
+        "carbon": "CarbonSourceContract",
     }  # fmt: skip
     judged = [c for c in _components(project) if c.kind != "service" or "run" in c.capabilities]
     missing = [wanted[c.kind] for c in judged if c.kind in wanted and wanted[c.kind] not in text]
