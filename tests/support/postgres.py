@@ -3,6 +3,7 @@ the session."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import pwd
@@ -102,10 +103,17 @@ def running() -> Iterator[Postgres]:
         settings = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder} -c max_connections=200"
         pg_ctl = [binaries / "pg_ctl", "-D", data]
         run(*pg_ctl, "-w", "-l", data / "log", "-o", settings, "start")
+
+        def stop() -> None:
+            if (data / "postmaster.pid").exists():
+                run(*pg_ctl, "-m", "immediate", "stop", check=False)
+
+        atexit.register(stop)  # a session that is interrupted twice tears no fixture down
         try:
             yield Postgres(port, folder)
         finally:
-            run(*pg_ctl, "-m", "immediate", "stop", check=False)
+            stop()
+            atexit.unregister(stop)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
