@@ -81,7 +81,7 @@ def _present(project: Project) -> None:
     for component, entry in project.entries.items():
         module, colon, name = entry.partition(":")
         path = project.modules.joinpath(*module.split("."))
-        if _manifest(project).host is not None:
+        if project.manifest is not None and project.manifest.host is not None:
             if not path.is_dir():
                 raise Failed(f"{component}: there is no package {module!r}")
             continue  # a plugin in another language: a package of files without a module
