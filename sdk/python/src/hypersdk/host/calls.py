@@ -35,6 +35,7 @@ ADAPTERS: Mapping[str, str] = {
     "secrets": "secrets",
     "service": "service",
     "carbon": "carbon",
+    "executor": "executor",
 }
 """kind → the module of hypersdk.host that has its METHODS; a host imports those of its own components."""
 

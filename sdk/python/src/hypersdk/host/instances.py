@@ -1,7 +1,7 @@
 """Instances: what a host keeps between calls.
 
-A provider, storage or notifier belongs to a connection: created at the first call, configured once, kept. When the
-connection's configuration or secrets change, the next call makes a new one; the old one is closed when the
+A provider, storage, notifier or executor belongs to a connection: created at the first call, configured once, kept.
+When the connection's configuration or secrets change, the next call makes a new one; the old one is closed when the
 calls in it have ended. Formats and tasks have no connection: one instance each.
 """
 
@@ -19,7 +19,7 @@ from hypersdk.plugin.loading import create
 MAX_IDLE = 64
 """Configured instances kept beside those in use; the longest unused is closed first."""
 
-CONNECTED_KINDS = frozenset({"provider", "storage", "notifier", "secrets"})
+CONNECTED_KINDS = frozenset({"provider", "storage", "notifier", "secrets", "executor"})
 
 
 class _Entry:

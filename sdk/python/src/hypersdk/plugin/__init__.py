@@ -15,6 +15,7 @@ same package, lies `manifest.json`, which the kernel reads without importing any
     secrets     SecretSource      a vault, opened for one connection
     service     Service           a process that runs as long as the kernel, or methods of its own
     carbon      CarbonSource      when a job that may wait is best started
+    executor    Executor          an engine that places runners elsewhere, opened for one connection
 
 Methods marked (C) are called in the control host, (R) in a runner, (CR) in both.
 
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hypersdk.plugin.carbon import CarbonSource, DelayRequest, Intensity, StartAdvice
+    from hypersdk.plugin.executor import Executor, Node, Order, OrderStatus, Placement
     from hypersdk.plugin.image_format import CheckReport, ImageFormat
     from hypersdk.plugin.manifest import API_VERSION, ComponentManifest, Manifest, MethodPolicy
     from hypersdk.plugin.notifier import Notification, Notifier, Receipt
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "carbon": ("CarbonSource", "DelayRequest", "Intensity", "StartAdvice"),
+    "executor": ("Executor", "Node", "Order", "OrderStatus", "Placement"),
     "image_format": ("CheckReport", "ImageFormat"),
     "manifest": ("API_VERSION", "ComponentManifest", "Manifest", "MethodPolicy"),
     "notifier": ("Notification", "Notifier", "Receipt"),
@@ -57,10 +60,11 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "API_VERSION", "CarbonSource", "ChangeSet", "CheckReport", "ComponentManifest", "DelayRequest", "DiskSpec",
-    "Health", "ImageFormat", "Intensity", "Machine", "MachineDisk", "Manifest", "MethodPolicy", "Nic",
-    "Notification", "Notifier", "ObjectInfo", "ObjectWriter", "Page", "PriceRow", "PriceTable", "Progress",
-    "Provider", "Quote", "QuoteLine", "QuoteRequest", "Receipt", "Secret", "SecretSource", "Service",
-    "ServiceContext", "StartAdvice", "Storage", "StorageClass", "Task", "TaskContext", "read_rows", "rpc",
+    "Executor", "Health", "ImageFormat", "Intensity", "Machine", "MachineDisk", "Manifest", "MethodPolicy", "Nic",
+    "Node", "Notification", "Notifier", "ObjectInfo", "ObjectWriter", "Order", "OrderStatus", "Page", "Placement",
+    "PriceRow", "PriceTable", "Progress", "Provider", "Quote", "QuoteLine", "QuoteRequest", "Receipt", "Secret",
+    "SecretSource", "Service", "ServiceContext", "StartAdvice", "Storage", "StorageClass", "Task", "TaskContext",
+    "read_rows", "rpc",
 ]  # fmt: skip
 
 

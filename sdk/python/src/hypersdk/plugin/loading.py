@@ -23,6 +23,7 @@ CONTRACTS: dict[str, str] = {
     "secrets": "secrets:SecretSource",
     "service": "service:Service",
     "carbon": "carbon:CarbonSource",
+    "executor": "executor:Executor",
 }
 """kind → module of hypersdk.plugin and class; a host imports those of its own components only."""
 

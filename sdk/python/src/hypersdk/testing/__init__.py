@@ -11,6 +11,7 @@
     secrets_contract    SecretSourceContract what every `hypersdk.secrets` must keep
     service_contract    ServiceContract    what every `hypersdk.service` with a process must keep
     carbon_contract     CarbonSourceContract what every `hypersdk.carbon` must keep
+    executor_contract   ExecutorContract   what every `hypersdk.executor` must keep
     manifest_contract   ManifestContract   does the manifest say the truth
     storage             MemoryStorage: a storage that forgets, with faults on demand
     provider            MemoryProvider: a platform in memory, with changed blocks
@@ -39,6 +40,7 @@ from typing import Any
 
 _HOMES = {
     "CarbonSourceContract": "carbon_contract",
+    "ExecutorContract": "executor_contract",
     "ExtentLawContract": "extent_law",
     "FaultySource": "blocks",
     "ImageFormatContract": "format_contract",

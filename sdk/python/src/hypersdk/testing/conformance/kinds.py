@@ -29,7 +29,7 @@ DISK_METHODS = frozenset({"OpenDisk", "CloseDisk", "Cleanup"})
 """What a provider that is not written in Python answers in a runner besides."""
 OWN_METHODS = frozenset({"Health", "Plan", "Send", "Resolve", "Run"})
 """Methods that belong to no service."""
-EFFECTS = frozenset({"Send", "Run"})
+EFFECTS = frozenset({"Send", "Run", "Submit", "Cancel"})
 """Methods that tell somebody something or start something: called with what the samples give and nothing else."""
 
 
