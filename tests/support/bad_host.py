@@ -141,7 +141,7 @@ def unknown(request_id, _request):
 
 def health(request_id, _request):
     state["calls"] += 1
-    if has("changes-its-mind") and state["calls"] % 2:
+    if (has("changes-its-mind") or has("answers-once-only")) and state["calls"] % 2:
         return refuse(request_id, "Unavailable", "UNAVAILABLE")
     if has("unwell"):
         return answer(request_id, {"ok": False, "message": "out of order", "latency_s": 0.0, "details": {}})
