@@ -16,6 +16,7 @@ from pathlib import Path
 from hypersdk.client import Client
 
 from tests.bench.rows import Row, case, ratio
+from tests.support import postgres
 from tests.support.daemon import Daemon
 
 MIB = 1 << 20
@@ -65,8 +66,8 @@ def busy(client: Client, folder: Path) -> str:
     return client.jobs.create("convert", spec, bandwidth_limit_bytes=MIB).name
 
 
-def compared(name: str, method: str, callers: int, must: float | None) -> Iterator[Row]:
-    with kernel("--max-runners", "1") as (daemon, client, folder), empty_server() as peer:
+def compared(name: str, method: str, callers: int, must: float | None, *flags: str) -> Iterator[Row]:
+    with kernel("--max-runners", "1", *flags) as (daemon, client, folder), empty_server() as peer:
         job = busy(client, folder)
         address = f"unix:{daemon.state / 'hypersdkd.sock'}"
         ours, theirs = [], []
@@ -97,7 +98,18 @@ def unary_64() -> Iterator[Row]:
 
 @case("kernel-submit-16")
 def submit_16() -> Iterator[Row]:
-    yield from compared("kernel-submit-16", "create", 16, None)
+    """Durable on SQLite: WAL, synchronous=FULL, group commit."""
+    yield from compared("kernel-submit-16", "create", 16, 0.5)
+
+
+@case("kernel-submit-16-postgresql")
+def submit_16_postgresql() -> Iterator[Row]:
+    """Durable on PostgreSQL with fsync."""
+    why = postgres.missing()
+    assert not why, why
+    with postgres.running() as server:
+        where = ("--database", server.url(server.migrated()), "--database-password-file", str(server.password_file))
+        yield from compared("kernel-submit-16-postgresql", "create", 16, 0.5, *where)
 
 
 @case("kernel-first-byte")

@@ -2,8 +2,8 @@
 
     python -m tests.bench.load ADDRESS METHOD CALLERS SECONDS NAME
 
-METHOD is `get` (GetJob of NAME) or `create` (CreateJob, durable). Prints JSON: calls per second, p50 and p99 in
-seconds.
+METHOD is `get` (GetJob of NAME), `create` (CreateJob, durable) or `batch` (BatchCreateJobs of BATCH no-op jobs each).
+Prints JSON: jobs per second, p50 and p99 of a call in seconds.
 """
 
 from __future__ import annotations
@@ -12,19 +12,30 @@ import asyncio
 import json
 import sys
 import time
+from typing import Any
 
 import grpc
 from hypersdk.api.jobs.v1 import jobs_pb2, jobs_pb2_grpc
 
 from tests.bench.rows import percentile
 
+BATCH = 250
 
-def request(method: str, name: str) -> jobs_pb2.GetJobRequest | jobs_pb2.CreateJobRequest:
+
+def request(method: str, name: str) -> Any:
     if method == "get":
         return jobs_pb2.GetJobRequest(name=name)
+    if method == "batch":
+        each = jobs_pb2.CreateJobRequest(job=jobs_pb2.Job(task="noop-brief"))
+        each.job.spec.update({"n": 1})
+        return jobs_pb2.BatchCreateJobsRequest(requests=[each] * BATCH)
     made = jobs_pb2.CreateJobRequest(job=jobs_pb2.Job(task="convert"))
     made.job.spec.update({"source_path": "/nowhere/a.raw", "target_path": "/nowhere/b.qcow2", "format": "qcow2"})
     return made
+
+
+def called(method: str, stub: jobs_pb2_grpc.JobServiceStub) -> Any:
+    return {"get": stub.GetJob, "create": stub.CreateJob, "batch": stub.BatchCreateJobs}[method]
 
 
 async def main(address: str, method: str, callers: int, seconds: float, name: str) -> None:
@@ -35,8 +46,7 @@ async def main(address: str, method: str, callers: int, seconds: float, name: st
     message = request(method, name)
 
     async def caller(index: int, until: float) -> None:
-        stub = jobs_pb2_grpc.JobServiceStub(channels[index % len(channels)])
-        call = stub.GetJob if method == "get" else stub.CreateJob
+        call = called(method, jobs_pb2_grpc.JobServiceStub(channels[index % len(channels)]))
         while (start := time.perf_counter()) < until:
             await call(message, timeout=30)
             times.append(time.perf_counter() - start)
@@ -48,7 +58,8 @@ async def main(address: str, method: str, callers: int, seconds: float, name: st
     start = time.perf_counter()
     await asyncio.gather(*(caller(i, start + seconds) for i in range(callers)))
     spent = time.perf_counter() - start
-    print(json.dumps({"rate": len(times) / spent, "p50": percentile(times, 0.5), "p99": percentile(times, 0.99)}))
+    jobs = len(times) * (BATCH if method == "batch" else 1)
+    print(json.dumps({"rate": jobs / spent, "p50": percentile(times, 0.5), "p99": percentile(times, 0.99)}))
 
 
 if __name__ == "__main__":

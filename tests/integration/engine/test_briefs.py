@@ -100,6 +100,14 @@ async def test_what_a_worker_had_not_told_when_it_died_is_run_again_and_what_it_
     assert ended["dies"].result["attempt"] == 2
 
 
+async def test_what_succeeded_earlier_in_the_batch_of_a_worker_that_was_killed_is_not_run_again(kernel):
+    news = [tiny(kernel, f"t{n}") for n in range(20)] + [tiny(kernel, "dies", die=True)]
+    await kernel.jobs.create_many(news, actor="test")
+    ended = [await kernel.until(new.id, *ENDS) for new in news]
+    assert {job.state.value for job in ended} == {"succeeded"}
+    assert sorted(runs(kernel)) == sorted(f"jobs/{new.id}" for new in news)
+
+
 async def test_a_brief_task_has_no_checkpoint_and_is_told_so(kernel):
     await kernel.jobs.create(tiny(kernel, "keeps", keep=True), actor="test")
     job = await kernel.until("keeps", *ENDS)

@@ -2,8 +2,9 @@
 
 A task whose manifest claims the capability `brief` is short, moves no data and holds nothing: no connection, no
 checkpoint, no scratch folder, nothing acquired. Starting a process for each would cost a hundred times the work. The
-kernel sends batches; the outcomes of a batch are in the journal, synced, before they are answered. When the kernel has
-gone, the batch at hand is finished and journaled, and the process ends; the next kernel reads the journal.
+kernel sends batches; each outcome is in the journal as soon as there is one, and all are synced before the batch is
+answered: kill -9 of a worker repeats the attempt at hand at most, a power cut the batch. When the kernel has gone, the
+batch at hand is finished and journaled, and the process ends; the next kernel reads the journal.
 
 Not here: tasks that move data (attempt).
 """
@@ -138,11 +139,12 @@ class BriefServer:
         attempts = request.params.get("attempts")
         if not isinstance(attempts, list) or len(attempts) > MAX_BATCH:
             raise InvalidArgument(f"attempts must be a list of at most {MAX_BATCH}", reason="ATTEMPTS_INVALID")
-        outcomes = [self._one(attempt) for attempt in attempts]
-        for outcome in outcomes[:-1]:
-            self._journal.append("finished", outcome)
-        if outcomes:
-            self._journal.append("finished", outcomes[-1], sync=True)
+        outcomes = []
+        for left, attempt in zip(range(len(attempts) - 1, -1, -1), attempts, strict=True):
+            outcome = self._one(attempt)
+            # Written at once, so that the death of this process costs no outcome but the one at hand; synced once.
+            self._journal.append("finished", outcome, sync=not left)
+            outcomes.append(outcome)
         return {"outcomes": outcomes}
 
     def _one(self, attempt: Mapping[str, Any]) -> dict[str, Any]:
