@@ -1,6 +1,7 @@
 """A dispatcher with real runner processes and a plugin of a few small tasks, but no server and no hosts."""
 
 import asyncio
+import inspect
 import textwrap
 
 import pytest
@@ -90,7 +91,9 @@ class Kernel:
         self.dispatcher, self.jobs = self.engine.dispatcher, self.engine.jobs
         self.store.on_foreign.append(ForeignChanges(self.dispatcher))
         self.leadership.add(self.engine)
-        self.prepare(self)
+        prepared = self.prepare(self)
+        if inspect.isawaitable(prepared):
+            await prepared
         await self.engine.load()
         await self.leadership.start()
         async with asyncio.timeout(20):

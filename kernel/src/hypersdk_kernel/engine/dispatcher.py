@@ -35,6 +35,7 @@ from hypersdk_kernel.engine.connections import Connections
 from hypersdk_kernel.engine.ending import Cleaner, decide, end
 from hypersdk_kernel.engine.execution import Execution
 from hypersdk_kernel.engine.overrun import Overrun, Stop, note_stop, pause_for_window
+from hypersdk_kernel.engine.placing import Placing
 from hypersdk_kernel.engine.prepare import Preparer
 from hypersdk_kernel.engine.rundir import RunDir
 from hypersdk_kernel.engine.runner import Outcome, Runner, progress_from_wire
@@ -79,6 +80,7 @@ class Dispatcher:
         self._preparer = Preparer(
             registry, connections, runs, verify, host_command, confined=settings.confined
         )
+        self.placing = Placing(self._preparer, clock, settings)
         self._cleaner = Cleaner(clock, self._preparer.spec, settings.cancel_grace_s)
         self.runners: dict[str, Execution] = {}
         """What runs or is paused, by job id."""
@@ -175,6 +177,7 @@ class Dispatcher:
     async def start(self) -> None:
         """Take up what the store says is unfinished."""
         self._active = True
+        self.placing.began()
         for opened in (self._retries, self._pumping, self.admission, self.overrun):
             opened.open()
         briefs: list[tuple[Job, str]] = []
@@ -188,7 +191,7 @@ class Dispatcher:
                 self.later(job)
             elif attempt is not None and attempt.place.startswith(PLACE):
                 briefs.append((job, attempt.place.removeprefix(PLACE)))
-            elif attempt is not None and attempt.place not in {"", self.settings.place}:
+            elif attempt is not None and not self.placing.reached(job, attempt):
                 self._background.spawn(self._lose(job))
             elif attempt is not None:
                 self._background.spawn(self._adopt(job))
@@ -198,6 +201,7 @@ class Dispatcher:
     async def stop(self) -> None:
         """No more starts; let go of the runners, which go on."""
         self._active = False
+        self.placing.ended()
         for closed in (self._retries, self._pumping, self.admission, self.overrun):
             closed.close()
         await self._briefs.stop()
@@ -249,6 +253,7 @@ class Dispatcher:
         lock_fd = None
         begun = False
         try:
+            self.placing.check(job)
             components, spec = await self._preparer.prepare(job)
             number = job.attempt_count + 1
             rundir.prepare(number)
@@ -256,12 +261,11 @@ class Dispatcher:
             if lock_fd is None:
                 self._retry_start(job, "its last runner has not let go yet")
                 return None
-            running = await self._store.write(lambda tx: begin(tx, job_id, components, self.settings.place))
+            running = await self._store.write(lambda tx: begin(tx, job_id, components, self.placing.place(job)))
             begun = True
             runner = self._new_runner(running, number)
             self.runners[job_id] = runner
-            own = {"attempt": number, "attempt_dir": str(rundir.attempt(number)), **self.settings.of_runner()}
-            runner.launch({**spec, **own, **self.settings.trace(running, number)}, lock_fd)
+            runner.launch({**spec, **self.placing.own_fields(running, number)}, lock_fd)
         except (HyperError, OSError) as exc:
             self.runners.pop(job_id, None)
             await self.start_failed(job_id, from_exception(exc, doing="starting the runner"), begun=begun)
@@ -281,15 +285,7 @@ class Dispatcher:
             for listener in self.on_progress:
                 listener(job.id, progress)
 
-        return Runner(
-            job.id,
-            number,
-            self.rundir(job.uid),
-            self._clock,
-            paused=job.state is JobState.PAUSED,
-            bandwidth_limit=job.bandwidth_limit_bytes,
-            on_progress=tell,
-        )
+        return self.placing.runner(job, number, tell)
 
     def _retry_start(self, job: Job, why: str) -> None:
         log.info("attempt_delayed", job=job.name, why=why)
@@ -354,8 +350,9 @@ class Dispatcher:
 
     async def _lose(self, job: Job) -> None:
         """An attempt in a folder of runs that is not here: nobody can ask its runner, which ends itself by then."""
-        log.info("attempt_elsewhere", job=job.name, attempt=job.attempt_count, wait_s=self.settings.lost_after_s)
-        await asyncio.sleep(self.settings.lost_after_s)
+        wait_s = self.placing.lost_after_s(job)
+        log.info("attempt_elsewhere", job=job.name, attempt=job.attempt_count, wait_s=wait_s)
+        await asyncio.sleep(wait_s)
         error = Unavailable(
             f"attempt {job.attempt_count} ran on another machine, whose kernel leads no more", reason="RUNNER_LOST"
         )

@@ -17,7 +17,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from hypersdk.errors import HyperError, Unavailable
@@ -49,6 +49,13 @@ class Outcome:
     journal: Journal = field(default_factory=Journal)
 
 
+class Line(Protocol):
+    """What commands are sent over."""
+
+    async def request(self, method: str, params: dict[str, Any], timeout_s: float) -> Any: ...
+    def close(self) -> None: ...
+
+
 class Runner:
     """See the module's docstring. `on_progress` is called on the loop."""
 
@@ -74,7 +81,7 @@ class Runner:
         self._bandwidth_limit = bandwidth_limit
         self._on_progress = on_progress
         self._child: Child | None = None
-        self._peer: Peer | None = None
+        self._peer: Line | None = None
         self._seq = 0
         self._finished = asyncio.Event()
         self._samples: list[tuple[float, int]] = []

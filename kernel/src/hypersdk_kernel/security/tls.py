@@ -38,7 +38,7 @@ class TlsMaterial:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pair:
+class Pair:
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
 
@@ -61,18 +61,18 @@ def ensure_tls(state_dir: Path, hostnames: Collection[str], now: float) -> TlsMa
     ensure_directory(folder)
     at = dt.datetime.fromtimestamp(now, dt.UTC)
     names = {"localhost", "127.0.0.1", "::1", *hostnames}
-    ca = _load(folder, "ca")
+    ca = load_pair(folder, "ca")
     if ca is None or not ca.lasts(at):
         ca = _make_ca(at)
         _save(folder, "ca", ca)
-    server = _load(folder, "server")
+    server = load_pair(folder, "server")
     if server is None or not server.lasts(at) or not _fits(server, ca, names):
         server = _make_server(ca, sorted(names), at)
         _save(folder, "server", server)
     return TlsMaterial(ca.certificate_pem(), server.certificate_pem(), server.key_pem())
 
 
-def _load(folder: Path, name: str) -> _Pair | None:
+def load_pair(folder: Path, name: str) -> Pair | None:
     """The pair, or None when it is missing or its two halves do not belong together."""
     key_pem = read_private(folder / f"{name}.key")
     certificate_pem = read_private(folder / f"{name}.pem")
@@ -85,16 +85,16 @@ def _load(folder: Path, name: str) -> _Pair | None:
         return None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or certificate.public_key() != key.public_key():
         return None
-    return _Pair(certificate, key)
+    return Pair(certificate, key)
 
 
-def _save(folder: Path, name: str, pair: _Pair) -> None:
+def _save(folder: Path, name: str, pair: Pair) -> None:
     # Key first: a crash in between leaves a pair that does not fit, which the next start replaces.
     write_private(folder / f"{name}.key", pair.key_pem())
     write_private(folder / f"{name}.pem", pair.certificate_pem())
 
 
-def _fits(server: _Pair, ca: _Pair, names: Collection[str]) -> bool:
+def _fits(server: Pair, ca: Pair, names: Collection[str]) -> bool:
     try:
         server.certificate.verify_directly_issued_by(ca.certificate)
         found = server.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -103,7 +103,7 @@ def _fits(server: _Pair, ca: _Pair, names: Collection[str]) -> bool:
     return {str(name.value) for name in found} >= set(names)
 
 
-def _builder(subject: str, key: ec.EllipticCurvePrivateKey, now: dt.datetime, days: int) -> x509.CertificateBuilder:
+def builder(subject: str, key: ec.EllipticCurvePrivateKey, now: dt.datetime, days: float) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
@@ -115,7 +115,7 @@ def _builder(subject: str, key: ec.EllipticCurvePrivateKey, now: dt.datetime, da
     )
 
 
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def usage(*, signs_certificates: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
         digital_signature=not signs_certificates, key_cert_sign=signs_certificates, crl_sign=signs_certificates,
         content_commitment=False, key_encipherment=False, data_encipherment=False, key_agreement=False,
@@ -123,25 +123,25 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )  # fmt: skip
 
 
-def _make_ca(now: dt.datetime) -> _Pair:
+def _make_ca(now: dt.datetime) -> Pair:
     key = ec.generate_private_key(ec.SECP256R1())
-    builder = _builder("HyperSDK local CA", key, now, CA_DAYS)
+    begun = builder("HyperSDK local CA", key, now, CA_DAYS)
     certificate = (
-        builder.issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "HyperSDK local CA")]))
+        begun.issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "HyperSDK local CA")]))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(usage(signs_certificates=True), critical=True)
         .sign(key, hashes.SHA256())
     )
-    return _Pair(certificate, key)
+    return Pair(certificate, key)
 
 
-def _make_server(ca: _Pair, names: Collection[str], now: dt.datetime) -> _Pair:
+def _make_server(ca: Pair, names: Collection[str], now: dt.datetime) -> Pair:
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = (
-        _builder("hypersdkd", key, now, SERVER_DAYS)
+        builder("hypersdkd", key, now, SERVER_DAYS)
         .issuer_name(ca.certificate.subject)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
         .add_extension(
@@ -149,7 +149,7 @@ def _make_server(ca: _Pair, names: Collection[str], now: dt.datetime) -> _Pair:
         )
         .sign(ca.key, hashes.SHA256())
     )
-    return _Pair(certificate, key)
+    return Pair(certificate, key)
 
 
 def _general_name(name: str) -> x509.GeneralName:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -76,6 +75,7 @@ from hypersdk_kernel.server.methods import Gate, routed_handlers, service_handle
 from hypersdk_kernel.server.notify import notify
 from hypersdk_kernel.server.ownservices import OwnHandlers
 from hypersdk_kernel.server.reflection import reflection_handlers
+from hypersdk_kernel.server.remoting import make_remotes, server_names
 from hypersdk_kernel.server.statedir import StateDir, claim
 from hypersdk_kernel.server.streams import Streams
 from hypersdk_kernel.server.validation import RequestValidator
@@ -175,6 +175,10 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         dispatcher.admission.gates.append(
             CarbonGate(store, clock, registry, hosts, dispatcher.persist, dispatcher.admission.reconsider)
         )
+        if settings.runner_port:
+            dispatcher.placing.remotes = make_remotes(settings, state, clock, registry, hosts, connections)
+            stack.push_async_callback(dispatcher.placing.remotes.stop)
+            await dispatcher.placing.remotes.start(settings.runner_host, settings.runner_port)
         validator = RequestValidator()
         firing = Firing(store, jobs, job_maker(validator.check))
         scheduler = Scheduler(store, clock, firing)
@@ -349,7 +353,7 @@ def _listen(server: grpc.aio.Server, settings: Settings, state: StateDir, clock:
     if settings.tcp:
         from hypersdk_kernel.security.tls import ensure_tls  # 0.1 s of cryptography, for those who want TCP
 
-        material = ensure_tls(state.path, {socket.gethostname(), *settings.tls_names}, clock.now())
+        material = ensure_tls(state.path, server_names(settings), clock.now())
         addresses.append(listen_tcp(server, settings.tcp_host, settings.tcp_port, material))
         write_private(state.address, f"{addresses[-1]}\n".encode())
     return addresses

@@ -54,13 +54,21 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto: console on a terminal, else JSON lines"
     )
-    max_runners: int = Field(4, ge=1, le=1000, description="attempts that move data at once")
+    max_runners: int = Field(4, ge=1, le=20_000, description="attempts that move data at once")
     cancel_grace_s: float = Field(30.0, gt=0, le=3600, description="from asking a runner to stop to killing it")
     log_file_bytes: int = Field(16 << 20, ge=64 << 10, le=1 << 40, description="size of one file of an attempt's logs")
     log_files: int = Field(4, ge=1, le=100, description="files kept of an attempt's log, and of its output")
     log_retention_s: int = Field(
         30 * 86400, ge=0, le=100 * 365 * 86400, description="how long a job's logs are kept after its end; 0: for ever"
     )
+    runner_port: int = Field(0, ge=0, le=65535, description="where runners on other machines connect; 0: nowhere")
+    runner_host: str = Field("127.0.0.1", min_length=1, max_length=255, description="address of that listener")
+    runner_address: str = Field("", max_length=300, description="HOST:PORT that remote runners call; empty: the same")
+    runner_place_s: float = Field(300.0, ge=1, le=86400, description="for an executor to find a machine")
+    runner_work_dir: str = Field(
+        "/var/tmp/hypersdk-runners",  # noqa: S108 - made with mode 0700, and checked
+        pattern="^/", max_length=1024, description="where remote runners work, on their machines",
+    )  # fmt: skip
     max_message_bytes: int = Field(4 << 20, ge=64 << 10, le=64 << 20, description="largest request and answer")
     max_streams: int = Field(2048, ge=1, le=100_000, description="Watch and log streams open at once")
     metrics_port: int = Field(0, ge=0, le=65535, description="Prometheus metrics on 127.0.0.1; 0: none")

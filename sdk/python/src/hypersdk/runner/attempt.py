@@ -280,6 +280,8 @@ def _run(spec: RunnerSpec) -> int:
     stdio.claim(spec.lock_fd)  # held until the process ends: the lock is on the open file, not on its number
     listener = socket.socket(fileno=stdio.claim(spec.listen_fd))
     stdio.harden()
+    if spec.parent_pid:
+        stdio.die_with(spec.parent_pid)
     confine.apply(spec.confine)
     faulthandler.enable()
     OutputGuard(spec.attempt_dir / OUTPUT_NAME, spec.log_file_bytes, spec.log_files).start()

@@ -56,6 +56,7 @@ class RunnerSpec:
     lock_fd: int
     bandwidth_limit_bytes: int = 0
     orphan_s: int = 0
+    parent_pid: int = 0
     paused: bool = False
     log_file_bytes: int = FILE_BYTES
     log_files: int = FILES
@@ -129,6 +130,7 @@ def parse(text: bytes) -> RunnerSpec:
         lock_fd=_get(data, "lock_fd", int),
         bandwidth_limit_bytes=max(0, _get(data, "bandwidth_limit_bytes", int, 0)),
         orphan_s=max(0, _get(data, "orphan_s", int, 0)),
+        parent_pid=max(0, _get(data, "parent_pid", int, 0)),
         paused=_get(data, "paused", bool, False),
         log_file_bytes=max(MIN_FILE_BYTES, _get(data, "log_file_bytes", int, FILE_BYTES)),
         log_files=max(1, _get(data, "log_files", int, FILES)),

@@ -20,6 +20,7 @@ _PROTECTED_FROM = 200
 """Descriptors that plugins must not hit by `os.close(3)` or `os.closerange(3, 64)` are moved up here."""
 _MAX_LINE_CHARS = 65536
 _PR_SET_DUMPABLE = 4
+_PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -77,6 +78,16 @@ class _RedactedStream(io.TextIOWrapper):
                 data = data[os.write(self.fileno(), data) :]
             except OSError:
                 return
+
+
+def die_with(parent_pid: int) -> None:
+    """From now on this process is killed when the thread that started it ends, and at once if it has."""
+    import ctypes
+    import signal
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent_pid:
+        os._exit(1)
 
 
 def harden() -> None:
