@@ -69,6 +69,17 @@ async def test_a_function_that_fails_takes_only_itself_back(store):
     assert [e.subject for e in await store.read(lambda c: page(c, 0, 10))] == ["jobs/a", "jobs/b"]
 
 
+async def test_a_listener_that_raises_costs_neither_the_others_their_news_nor_the_writer_its_answer(store):
+    heard = []
+
+    def broken(_events):
+        raise RuntimeError("a defect of a listener")
+
+    store.on_commit += [broken, heard.extend]
+    made = await asyncio.wait_for(store.write(adding("j")), 20)
+    assert [event.subject for event in heard] == [made.name]
+
+
 async def test_a_waiter_that_was_cancelled_does_not_undo_the_write(store):
     task = asyncio.create_task(store.write(adding("a")))
     await asyncio.sleep(0)

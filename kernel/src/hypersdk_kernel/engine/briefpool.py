@@ -43,6 +43,7 @@ _LAST_BATCH_S = 60.0
 """What the worker of a kernel that has gone gets to finish its batch before it is killed."""
 _MAX_LINE = 4 << 20
 
+_FREE: Mapping[str, Any] = {}
 Key = tuple[tuple[str, str], ...]
 """What a worker has imported: (generation, digest), in order."""
 
@@ -51,7 +52,12 @@ class BriefWorker:
     """One process. `on_end` is called when its connection closes."""
 
     def __init__(
-        self, folder: Path, key: Key, components: Mapping[str, Any], on_end: Callable[[BriefWorker], None]
+        self,
+        folder: Path,
+        key: Key,
+        components: Mapping[str, Any],
+        confine: Mapping[str, Any],
+        on_end: Callable[[BriefWorker], None],
     ) -> None:
         self.id = folder.name
         self.key = key
@@ -68,7 +74,7 @@ class BriefWorker:
         try:
             spec = {
                 "protocol": 1, "pool_dir": str(folder), "socket_fd": theirs.fileno(), "lock_fd": lock_fd,
-                "components": components,
+                "components": components, "confine": dict(confine),
             }  # fmt: skip
             view = memoryview(codec.dumps(spec).encode())
             while view:
@@ -148,9 +154,11 @@ _COMMANDS: set[asyncio.Future[None]] = set()
 class BriefPool:
     """The workers of a kernel. Its life: `worker` for each batch; `close` lets them go."""
 
-    def __init__(self, folder: Path, size: int) -> None:
+    def __init__(self, folder: Path, size: int, confine: Mapping[str, Any] = _FREE) -> None:
+        """`confine`: as in a runner's spec (docs/host-protocol.md)."""
         self.folder = folder
         self.size = size
+        self._confine = confine
         self._workers: list[BriefWorker] = []
 
     def worker(self, key: Key, components: Callable[[], Mapping[str, Any]]) -> BriefWorker:
@@ -160,7 +168,7 @@ class BriefPool:
         free = min(mine, key=lambda w: w.batches, default=None)
         if free is not None and (not free.batches or len(mine) >= self.size):
             return free
-        made = BriefWorker(self.folder / uuid.uuid4().hex, key, components(), self._gone)
+        made = BriefWorker(self.folder / uuid.uuid4().hex, key, components(), self._confine, self._gone)
         self._workers.append(made)
         log.info("brief_worker_started", worker=made.id, pid=made.pid)
         return made

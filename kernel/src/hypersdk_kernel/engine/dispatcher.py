@@ -85,7 +85,7 @@ class Dispatcher:
         self.runners: dict[str, Execution] = {}
         """What runs or is paused, by job id."""
         self._starting: set[str] = set()
-        pool = BriefPool(runs / "brief", settings.brief_workers)
+        pool = BriefPool(runs / "brief", settings.brief_workers, self._preparer.confine)
         self._briefs = BriefDesk(self, self._store, clock, self._preparer, pool)
         self._retries = Alarms(clock, self._due)
         self._pumping = Alarms(clock, lambda _: self.pump())

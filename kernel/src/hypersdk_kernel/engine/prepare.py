@@ -41,7 +41,7 @@ class Preparer:
     ) -> None:
         self._host_command = host_command
         self._verify = verify
-        self._confine = {"mode": "enforce" if confined else "off", "files": False}
+        self.confine = {"mode": "enforce" if confined else "off", "files": False}
         self._registry = registry
         self._connections = connections
         self._runs = runs
@@ -67,7 +67,7 @@ class Preparer:
             "job_dir": str(self.rundir(job.uid).path),
             "bandwidth_limit_bytes": job.bandwidth_limit_bytes,
             "paused": False,
-            "confine": self._confine,
+            "confine": self.confine,
             "components": {c.name: taskspec.component_to_wire(c, self._host(c, used)) for c in components},
             "connections": {name: {**c.to_wire(), "component": c.component} for name, c in resolved.items()},
         }

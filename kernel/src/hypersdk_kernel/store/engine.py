@@ -351,11 +351,9 @@ class Store:
         happened = foreign + [e for work in group for e in work.emitted]
         if happened:
             self.last_revision = max(self.last_revision, happened[-1].revision)
-            for listener in self.on_commit:
-                listener(happened)
+            _tell(self.on_commit, happened)
         if foreign:
-            for listener in self.on_foreign:
-                listener(foreign)
+            _tell(self.on_foreign, foreign)
         for work in group:
             if work.future.cancelled():
                 continue
@@ -363,6 +361,15 @@ class Store:
                 work.future.set_exception(work.error)
             else:
                 work.future.set_result(work.result)
+
+
+def _tell(listeners: Iterable[Callable[[list[Event]], None]], happened: list[Event]) -> None:
+    """One listener's defect costs neither the others their news nor the waiters their answers."""
+    for listener in listeners:
+        try:
+            listener(happened)
+        except Exception:
+            log.exception("store_listener_failed", listener=getattr(listener, "__qualname__", repr(listener)))
 
 
 def _foreign(conn: Connection, after: int, until: int) -> list[Event]:

@@ -31,9 +31,10 @@ from hypersdk.runner.attempt import EXIT_LOST, checked_result, identity
 from hypersdk.runner.gate import Gate
 from hypersdk.runner.journal import FILE_NAME as JOURNAL_NAME
 from hypersdk.runner.journal import Journal
+from hypersdk.runner.log import FILE_BYTES, FILES, AttemptLog
 from hypersdk.runner.log import FILE_NAME as LOG_NAME
-from hypersdk.runner.log import AttemptLog
-from hypersdk.wire import stdio
+from hypersdk.runner.output import OutputGuard
+from hypersdk.wire import confine, stdio
 from hypersdk.wire.redact import Redactor
 from hypersdk.wire.rpc import Method, Peer, Request, bounded_json
 
@@ -204,9 +205,11 @@ def _serve(spec: spec_module.BriefSpec) -> None:
     stdio.claim(spec.lock_fd)
     sock = socket.socket(fileno=stdio.claim(spec.socket_fd))
     stdio.harden()
+    confine.apply(spec.confine)
     faulthandler.enable()
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):  # the kernel decides when it ends: by hanging up
         signal.signal(number, _ignore)
+    OutputGuard(spec.pool_dir / "output.log", FILE_BYTES, FILES).start()
     journal = Journal(spec.pool_dir / JOURNAL_NAME, redactor)
     journal.append("started", identity())
     BriefServer(sock, spec.components, journal).run()

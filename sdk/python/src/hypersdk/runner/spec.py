@@ -86,6 +86,7 @@ class BriefSpec:
     socket_fd: int
     lock_fd: int
     components: Mapping[str, ComponentSpec] = field(default_factory=dict)
+    confine: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_brief(fd: int) -> BriefSpec:
@@ -98,6 +99,7 @@ def read_brief(fd: int) -> BriefSpec:
         socket_fd=_get(data, "socket_fd", int),
         lock_fd=_get(data, "lock_fd", int),
         components={k: _component(k, v) for k, v in _get(data, "components", dict, {}).items()},
+        confine=_get(data, "confine", dict, {}),
     )
 
 
