@@ -18,7 +18,8 @@ _OPTIONS: list[tuple[str, int]] = [
     ("grpc.max_receive_message_length", 64 << 20),
     # After a failed connect gRPC refuses calls for 1 s by default, which would swallow all of our retries.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # Which gRPC takes for the time that a connection may take to come up: a busy daemon needs more than a moment.
+    ("grpc.min_reconnect_backoff_ms", 5000),
     ("grpc.max_reconnect_backoff_ms", 2000),
 ]
 
