@@ -1,10 +1,14 @@
 """Jobs, from acknowledged to ended.
 
-    queue         which job is next
+    engine        all of this floor, put together
+    gates         what keeps a job from being queued: timegate, dependencies, windows, carbon
+    admission     from a job that could run to the queue     overrun, reopening   what windows and deadlines end and let go on
+    queue         which job is next     limits, bandwidth   how many, how often, how fast     maintenance   what operators do
+    submission    from a wish to jobs in the store     groups   jobs submitted together     explain   why one waits
     taskspec      what a spec names: connections, formats, generations to pin
     transitions   the one way in which a job's state changes
     rundir        what a runner leaves on disk: lock, journal, socket, checkpoint
-    runner        one attempt's process, followed until it ends
+    runner        one attempt's process, followed until it ends     briefs   many brief attempts in warm ones
     dispatcher    starts attempts, settles their ends, adopts what a former kernel started
     jobs          what clients ask
     schedules     what clients ask of schedules     scheduler   the clock loop     firing   an occurrence becomes a job
