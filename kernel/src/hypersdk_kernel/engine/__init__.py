@@ -2,8 +2,10 @@
 
     engine        all of this floor, put together
     gates         what keeps a job from being queued: timegate, dependencies, windows, carbon
-    admission     from a job that could run to the queue     overrun, reopening   what windows and deadlines end and let go on
-    queue         which job is next     limits, bandwidth   how many, how often, how fast     maintenance   what operators do
+    admission     from a job that could run to the queue
+    overrun       what deadlines and windows end     reopening   what a window paused goes on
+    queue         which job is next     limits, bandwidth   how many, how often, how fast
+    maintenance   what operators do with the queue
     submission    from a wish to jobs in the store     groups   jobs submitted together     explain   why one waits
     taskspec      what a spec names: connections, formats, generations to pin
     transitions   the one way in which a job's state changes
