@@ -23,7 +23,7 @@ from typing import Any
 import structlog
 from hypersdk.errors import HyperError, Unavailable, from_exception
 
-from hypersdk_kernel.engine import taskspec
+from hypersdk_kernel.engine import takeup, taskspec
 from hypersdk_kernel.engine.admission import Admission
 from hypersdk_kernel.engine.alarms import Alarms
 from hypersdk_kernel.engine.background import Background
@@ -43,7 +43,7 @@ from hypersdk_kernel.engine.runnersettings import RunnerSettings
 from hypersdk_kernel.engine.timegate import TimeGate
 from hypersdk_kernel.engine.transitions import change, load
 from hypersdk_kernel.model.clock import Clock
-from hypersdk_kernel.model.job import Attempt, AttemptState, Job, JobEvent, JobState, Progress
+from hypersdk_kernel.model.job import Job, JobEvent, JobState, Progress
 from hypersdk_kernel.model.plugin import Generation
 from hypersdk_kernel.store import jobs as rows
 from hypersdk_kernel.store.engine import Store
@@ -175,18 +175,16 @@ class Dispatcher:
         self._background.persist(job.name, lambda: self._settle(job, None, Outcome("cancelled")))
 
     async def start(self) -> None:
-        """Take up what the store says is unfinished."""
+        """Take up what the store says is unfinished: what had begun, and the first that wait, before this returns, the
+        rest beside whatever else goes on."""
         self._active = True
         self.placing.began()
         for opened in (self._retries, self._pumping, self.admission, self.overrun):
             opened.open()
         briefs: list[tuple[Job, str]] = []
-        for job in await self._store.read(rows.unfinished):
-            attempt = await self._open_attempt(job)
+        async for job, attempt in takeup.begun(self._store):
             if job.cancel_requested and attempt is None:
                 self.end_without_runner(job)
-            elif job.state in {JobState.QUEUED, JobState.WAITING}:
-                self.admission.take(job)
             elif job.state is JobState.RETRYING:
                 self.later(job)
             elif attempt is not None and attempt.place.startswith(PLACE):
@@ -196,7 +194,9 @@ class Dispatcher:
             elif attempt is not None:
                 self._background.spawn(self._adopt(job))
         await self._briefs.recover(briefs)
-        self.pump()
+        waiting = takeup.waiting(self._store)
+        await takeup.take(self, waiting, takeup.PAGE)
+        self._background.spawn(takeup.take(self, waiting))
 
     async def stop(self) -> None:
         """No more starts; let go of the runners, which go on."""
@@ -210,13 +210,6 @@ class Dispatcher:
         self._starting.clear()
 
     # Starting.
-
-    async def _open_attempt(self, job: Job) -> Attempt | None:
-        """The last attempt of a RUNNING or PAUSED job, if it is still open as far as the store knows."""
-        if job.state not in {JobState.RUNNING, JobState.PAUSED} or job.attempt_count == 0:
-            return None
-        attempt = await self._store.near(lambda conn: rows.get_attempt(conn, job.id, job.attempt_count))
-        return attempt if attempt is not None and attempt.state is AttemptState.RUNNING else None
 
     def _due(self, job_id: str) -> None:
         async def requeue() -> None:

@@ -24,7 +24,7 @@ class Explanation:
 
 
 class Explainer:
-    """Asks every part that has a say. Costs O(queued jobs): for people."""
+    """Asks every part that has a say."""
 
     def __init__(self, clock: Clock, dispatcher: Dispatcher, control: QueueControl) -> None:
         self._clock = clock

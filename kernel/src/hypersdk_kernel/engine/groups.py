@@ -19,6 +19,7 @@ from hypersdk_kernel.model.dependency import Dependency, Need
 from hypersdk_kernel.model.event import Event
 from hypersdk_kernel.model.group import Edge, JobGroup, Member, OnFailure
 from hypersdk_kernel.model.job import Job, NewJob
+from hypersdk_kernel.store import codec
 from hypersdk_kernel.store import documents as documents_rows
 from hypersdk_kernel.store import jobs as rows
 from hypersdk_kernel.store.engine import Store, Tx
@@ -134,8 +135,7 @@ class JobGroups:
     async def start(self) -> None:
         """What an earlier kernel left to do: groups of which a job failed while the rest still goes on."""
         self._active = True
-        _, unfinished = await self._jobs.unfinished()
-        for group_id in sorted({job.group for job in unfinished if job.group}):
+        for group_id in await self._store.read(rows.groups_to_settle):
             self._background.persist(f"jobGroups/{group_id}", lambda i=group_id: self._propagate(i))  # type: ignore[misc]
 
     def notice(self, events: list[Event]) -> None:
@@ -144,9 +144,9 @@ class JobGroups:
             return  # the leader's business
         for event in events:
             if event.type in ENDINGS and event.type != "job.succeeded":
-                group = (event.payload.get("job") or {}).get("group")
-                if group:
-                    self._background.persist(f"jobGroups/{group}", lambda i=group: self._propagate(i))  # type: ignore[misc]
+                job = codec.job_of(event.payload)
+                if job is not None and job.group:
+                    self._background.persist(f"jobGroups/{job.group}", lambda i=job.group: self._propagate(i))  # type: ignore[misc]
 
     async def stop(self) -> None:
         self._active = False

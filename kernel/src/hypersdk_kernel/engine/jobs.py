@@ -125,10 +125,13 @@ class Jobs:
         descending: bool = True,
         after: tuple[float, str] | None = None,
         where: ColumnElement[bool] | None = None,
+        label: tuple[str, str] | None = None,
     ) -> list[Job]:
         """As store.jobs.page, with live progress."""
         found = await self._store.read(
-            lambda conn: rows.page(conn, limit, order=order, descending=descending, after=after, where=where)
+            lambda conn: rows.page(
+                conn, limit, order=order, descending=descending, after=after, where=where, label=label
+            )
         )
         return [self._live(job) for job in found]
 
@@ -136,6 +139,10 @@ class Jobs:
         """All jobs that have not ended, and a revision that is not later than this picture of them."""
         revision = self._store.last_revision
         return revision, [self._live(job) for job in await self._store.read(rows.unfinished)]
+
+    async def in_state(self, state: JobState) -> list[Job]:
+        """All jobs in that state, as the store has them."""
+        return await self._store.read(lambda conn: rows.in_states(conn, (state,)))
 
     async def counts(self) -> dict[str, int]:
         """Jobs by state."""

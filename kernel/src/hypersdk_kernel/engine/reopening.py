@@ -32,8 +32,7 @@ class Reopening:
         """Those that an earlier kernel paused."""
         self._active = True
         self.alarms.open()
-        _, unfinished = await self._jobs.unfinished()
-        for job in unfinished:
+        for job in await self._jobs.in_state(JobState.PAUSED):
             self._consider(job)
 
     def notice(self, events: list[Event]) -> None:

@@ -74,6 +74,17 @@ class Filter:
         unknown or a value not of its kind."""
         return _predicate(self.root, fields) if self.root is not None else lambda _row: True
 
+    def demanded(self, field: str) -> tuple[str, str] | None:
+        """A key of the map `field` and the value that it must have in everything that passes, if there is one that is
+        easily seen: for who has an index on them."""
+        terms = self.root.operands if isinstance(self.root, And) else (self.root,)
+        for term in terms:
+            if not isinstance(term, Comparison) or term.test is not Test.EQ or term.value.endswith("*"):
+                continue
+            if len(term.path) == 2 and term.path[0] == field:
+                return term.path[1], term.value
+        return None
+
     def sql(self, fields: Mapping[str, Field]) -> ColumnElement[bool] | None:
         """The same as an SQL condition over the fields' `column`; None for the empty filter. Raises as `predicate`."""
         return _sql(self.root, fields) if self.root is not None else None

@@ -67,12 +67,16 @@ class Field:
     get     from a row its value, or of a MAP the mapping; None where there is no value
     column  its SQLAlchemy expression; of a MAP a function from a key to the expression of that key's text
     values  of an ENUM: what it may be, lower case
+    prefix  of a TEXT: what every value begins with and `stored`, its column, does not hold; so that an index on the
+            column answers whether they are equal
     """
 
     kind: Kind
     get: Callable[[Any], Any]
     column: Any = None
     values: tuple[str, ...] = ()
+    prefix: str = ""
+    stored: Any = None
 
     def predicate(self, comparison: Comparison) -> Callable[[Any], bool]:
         """Raises InvalidArgument (FILTER_INVALID) when the value is not of this field's kind."""
@@ -103,7 +107,7 @@ class Field:
 
     def sql(self, comparison: Comparison) -> ColumnElement[bool]:
         """As `predicate`. Never NULL, so that NOT means what it says."""
-        from sqlalchemy import and_, func, or_
+        from sqlalchemy import and_, false, func, or_
 
         if self.kind is Kind.JSON:
             raise invalid(f"{comparison.path[0]} cannot be searched by", comparison.position)
@@ -117,6 +121,10 @@ class Field:
             # substr and not LIKE: LIKE ignores the case of ASCII letters in SQLite.
             starts = func.substr(column, 1, len(value.text)) == value.text
             return or_(column.is_(None), ~starts) if test is Test.NE else and_(there, starts)
+        if test is Test.EQ and self.prefix:
+            rest = value.removeprefix(self.prefix)
+            bare = bool(rest) and value.startswith(self.prefix)
+            return self.stored == rest if bare else false()
         if test is Test.EQ or (test is Test.HAS and self.kind is not Kind.TEXT):
             return and_(there, column == value)
         if test is Test.NE:

@@ -30,16 +30,21 @@ def _group_column() -> Any:
 
 
 FILTER_FIELDS = {
-    "name": Field(Kind.TEXT, operator.attrgetter("name"), "jobs/" + table.c.id),
+    "name": Field(
+        Kind.TEXT, operator.attrgetter("name"), "jobs/" + table.c.id, prefix="jobs/", stored=table.c.id
+    ),
     "task": Field(Kind.TEXT, operator.attrgetter("task"), table.c.task),
     "state": Field(Kind.ENUM, operator.attrgetter("state"), table.c.state, tuple(s.value for s in JobState)),
     "schedule": Field(Kind.TEXT, lambda job: f"schedules/{job.schedule}" if job.schedule else None, table.c.schedule),
     "priority": Field(Kind.NUMBER, operator.attrgetter("priority"), table.c.priority),
     "create_time": Field(Kind.TIME, operator.attrgetter("create_time"), table.c.create_time),
     "update_time": Field(Kind.TIME, operator.attrgetter("update_time"), table.c.update_time),
-    "group": Field(Kind.TEXT, lambda job: f"jobGroups/{job.group}" if job.group else None, _group_column()),
+    "group": Field(
+        Kind.TEXT, lambda job: f"jobGroups/{job.group}" if job.group else None, _group_column(),
+        prefix="jobGroups/", stored=table.c.job_group,
+    ),
     "labels": Field(Kind.MAP, operator.attrgetter("labels"), lambda key: table.c.labels[key].as_string()),
-}
+}  # fmt: skip
 _ORDERS = ("create_time desc", "create_time", "update_time desc", "update_time")
 _MESSAGES_KEPT = 1024
 _LOG_KEYS = frozenset({"time", "level", "event"})
@@ -166,12 +171,14 @@ async def list_page(jobs: Jobs, size: int, token: str, filter_: str, order_by: s
             f"order_by {rule}", reason="ORDER_INVALID", violations=(FieldViolation("order_by", rule),)
         )
     column = order.partition(" ")[0]
+    asked = parse(filter_)
     rows = await jobs.page(
         size + 1,
         order=column,
         descending=order.endswith(" desc"),
         after=pages.key_of(token, (float, str), "jobs", filter_, order),
-        where=parse(filter_).sql(FILTER_FIELDS),
+        where=asked.sql(FILTER_FIELDS),
+        label=asked.demanded("labels"),
     )
     page, next_token = pages.cut(
         rows, size, lambda job: pages.token((getattr(job, column), job.id), "jobs", filter_, order)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, tuple_, update
 
 from hypersdk_kernel.model.job import TERMINAL, Attempt, Job, JobState
 from hypersdk_kernel.store import codec, pins
-from hypersdk_kernel.store.tables import attempts, job_connections, jobs
+from hypersdk_kernel.store.tables import attempts, job_connections, job_labels, jobs
 from hypersdk_kernel.store.transaction import Key, Tx
+
+UNFINISHED = tuple(state for state in JobState if state not in TERMINAL)
+"""Asked for as such, and not as "none of the terminal ones", which no index answers."""
 
 
 def add(tx: Tx, job: Job, connection_ids: Iterable[str]) -> None:
@@ -19,6 +22,8 @@ def add(tx: Tx, job: Job, connection_ids: Iterable[str]) -> None:
     tx.insert(jobs, {**row(job), "labels": codec.dumps(dict(job.labels))})
     if job.pins:
         pins.follow(tx.conn, job)
+    for key, value in _label_rows(job.labels).items():
+        tx.insert(job_labels, {"key": key, "value": value, "create_time": job.create_time, "job_id": job.id})
     for connection_id in set(connection_ids):
         tx.insert(job_connections, {"job_id": job.id, "connection_id": connection_id})
 
@@ -61,29 +66,58 @@ def page(
     descending: bool = True,
     after: tuple[float, str] | None = None,
     where: ColumnElement[bool] | None = None,
+    label: tuple[str, str] | None = None,
 ) -> list[Job]:
-    """Up to `limit` jobs after the key (`order`'s value, id), which is the last one of the page before."""
-    column = jobs.c[order]
+    """Up to `limit` jobs that come after the key (value of `order`, id). `order` is create_time or update_time.
+    `label`: one that `where` asks for; without it the same is found, by a longer way."""
     query = select(jobs.c.body).limit(limit)
+    column: ColumnElement[float] = jobs.c[order]
+    ident: ColumnElement[str] = jobs.c.id
+    if label is not None and order == "create_time":
+        ((key, value),) = _label_rows(dict([label])).items()
+        column, ident = job_labels.c.create_time, job_labels.c.job_id
+        query = query.join(job_labels, job_labels.c.job_id == jobs.c.id)
+        query = query.where(job_labels.c.key == key, job_labels.c.value == value)
     if after is not None:
-        value, job_id = after
+        at, job_id = after
         if descending:
-            query = query.where(or_(column < value, and_(column == value, jobs.c.id < job_id)))
+            query = query.where(column <= at, or_(column < at, ident < job_id))
         else:
-            query = query.where(or_(column > value, and_(column == value, jobs.c.id > job_id)))
+            query = query.where(column >= at, or_(column > at, ident > job_id))
     if where is not None:
         query = query.where(where)
-    keys = (column.desc(), jobs.c.id.desc()) if descending else (column, jobs.c.id)
+    keys = (column.desc(), ident.desc()) if descending else (column, ident)
     return [codec.job_from_json(json.loads(body)) for body in conn.execute(query.order_by(*keys)).scalars()]
+
+
+def _label_rows(labels: Mapping[str, str]) -> dict[str, str]:
+    """Keys and values as job_labels has them: cut where a template made them longer than a client could."""
+    return {key[:63]: value[:256] for key, value in labels.items()}
 
 
 def unfinished(conn: Connection) -> list[Job]:
     """Every job that is in no terminal state, oldest first."""
+    return in_states(conn, UNFINISHED)
+
+
+def in_states(conn: Connection, states: Collection[JobState]) -> list[Job]:
+    """Every job in one of `states`, oldest first."""
     query = (
         select(jobs.c.body)
-        .where(jobs.c.state.not_in([s.value for s in TERMINAL]))
+        .where(jobs.c.state.in_([s.value for s in states]))
         .order_by(jobs.c.create_time, jobs.c.id)
     )
+    return [codec.job_from_json(json.loads(body)) for body in conn.execute(query).scalars()]
+
+
+def in_state(conn: Connection, state: JobState, limit: int, after: tuple[float, str] | None) -> list[Job]:
+    """A page of them, oldest first; `after`: creation time and id of the last one of the page before."""
+    query = select(jobs.c.body).where(jobs.c.state == state.value)
+    if after is not None:
+        query = query.where(
+            jobs.c.create_time >= after[0], or_(jobs.c.create_time > after[0], jobs.c.id > after[1])
+        )
+    query = query.order_by(jobs.c.create_time, jobs.c.id).limit(limit)
     return [codec.job_from_json(json.loads(body)) for body in conn.execute(query).scalars()]
 
 
@@ -110,6 +144,14 @@ def in_window(conn: Connection, window: str, limit: int) -> list[str]:
     """Ids of jobs that have not ended and may run only in a window. Reads the bodies: for operators."""
     found = (job.id for job in unfinished(conn) if job.window == window)
     return list(itertools.islice(found, limit))
+
+
+def groups_to_settle(conn: Connection) -> list[str]:
+    """Groups of which a job failed or was cancelled while others have not ended."""
+    going = select(jobs.c.job_group).where(jobs.c.job_group != "", jobs.c.state.in_([s.value for s in UNFINISHED]))
+    broken = (JobState.FAILED.value, JobState.CANCELLED.value)
+    query = select(jobs.c.job_group).where(jobs.c.job_group.in_(going), jobs.c.state.in_(broken)).distinct()
+    return sorted(conn.execute(query).scalars())
 
 
 def group_counts(conn: Connection, groups: Collection[str]) -> dict[str, dict[str, int]]:

@@ -11,7 +11,7 @@ from sqlalchemy import inspect, text
 
 from hypersdk_kernel.store.backend import Backend
 
-HEAD = "0009"
+HEAD = "0010"
 """Newest revision in migrations/versions; a test compares."""
 
 

@@ -45,7 +45,17 @@ jobs = Table(
     Index("jobs_by_state", "state", "create_time"),
     Index("jobs_by_create_time", "create_time", "id"),
     Index("jobs_by_update_time", "update_time", "id"),
+    Index("jobs_by_task", "task", "create_time", "id"),
 )  # fmt: skip
+
+job_labels = Table(
+    "job_labels", metadata,
+    Column("key", String(63), primary_key=True),
+    Column("value", String(256), primary_key=True),
+    Column("create_time", Float, primary_key=True),
+    Column("job_id", String(63), primary_key=True),
+)  # fmt: skip
+"""What `jobs.labels` says, in the order in which it is asked for: the newest jobs that have a label."""
 
 attempts = Table(
     "attempts", metadata,
