@@ -24,11 +24,14 @@ class FakeJobs:
         self.on_progress = []
         self.before_answer = None
 
-    async def unfinished(self):
-        revision = self.store.last_revision
+    def unfinished(self):
+        return self.store.last_revision, self._unfinished()
+
+    async def _unfinished(self):
         if self.before_answer is not None:
             await self.before_answer()
-        return revision, await self.store.read(rows.unfinished)
+        for job in await self.store.read(rows.unfinished):
+            yield job
 
     async def get(self, job_id):
         found = self.store.read_now(lambda conn: rows.get(conn, job_id))

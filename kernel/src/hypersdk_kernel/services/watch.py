@@ -43,7 +43,7 @@ class JobWatcher:
         """Raises NotFound (JOB_NOT_FOUND) for a named job at revision 0, and what Subscription.next raises."""
         ids = frozenset(id_of(name, "jobs", "names") for name in request.names)
         revision = request.since_revision
-        present: list[Job] = []
+        present: AsyncIterator[Job] | None = None
         if revision == 0:
             revision, present = await self._present(ids)
         subscription = self._bus.subscribe(revision, _accepts(ids))
@@ -51,12 +51,16 @@ class JobWatcher:
         if not request.states_only:
             self._jobs.on_progress.append(progress.offer)
         try:
-            if request.since_revision == 0:
-                for job in present[:-1]:
-                    yield _present_message(job, 0)
-                yield _present_message(present[-1], revision) if present else pb.WatchJobsResponse(revision=revision)
-            newer = {job.id: job.revision for job in present if job.revision > revision}
-            del present
+            newer: dict[str, int] = {}
+            if present is not None:
+                held: Job | None = None
+                async for job in present:
+                    if held is not None:
+                        yield _present_message(held, 0)
+                    held = job
+                    if job.revision > revision:
+                        newer[job.id] = job.revision
+                yield pb.WatchJobsResponse(revision=revision) if held is None else _present_message(held, revision)
             async for message in self._changes(subscription, progress, newer):
                 yield message
         finally:
@@ -64,11 +68,11 @@ class JobWatcher:
             if not request.states_only:
                 self._jobs.on_progress.remove(progress.offer)
 
-    async def _present(self, ids: Iterable[str]) -> tuple[int, list[Job]]:
+    async def _present(self, ids: Iterable[str]) -> tuple[int, AsyncIterator[Job]]:
         if not ids:
-            return await self._jobs.unfinished()
+            return self._jobs.unfinished()
         revision = self._bus.last_revision
-        return revision, [await self._jobs.get(job_id) for job_id in sorted(ids)]
+        return revision, _each([await self._jobs.get(job_id) for job_id in sorted(ids)])
 
     async def _changes(
         self, subscription: Subscription, progress: _Progress, newer: dict[str, int]
@@ -147,6 +151,11 @@ def _accepts(ids: frozenset[str]) -> Callable[[Event], bool]:
     if names:
         return lambda event: event.subject in names and "job" in event.payload
     return lambda event: "job" in event.payload
+
+
+async def _each(jobs: Iterable[Job]) -> AsyncIterator[Job]:
+    for job in jobs:
+        yield job
 
 
 def _present_message(job: Job, revision: int) -> pb.WatchJobsResponse:

@@ -1,0 +1,57 @@
+"""Fan-out: one change of a job, heard by a thousand WatchJobs streams."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+from hypersdk.api.queue.v1.queue_pb2 import QUEUE_MODE_DRAINING
+
+from tests.bench.jobs import fill, plugin
+from tests.bench.kernel import kernel, smaps
+from tests.bench.rows import Row, case, percentile
+
+STREAMS = 1000
+EVENTS = 40
+APART_S = 0.4
+"""Between two changes, so that each is measured alone."""
+BURST = 60
+
+
+@case("kernel-watch-1000")
+def fan_out() -> Iterator[Row]:
+    """From the answer to CreateJob until the last stream has heard of the job; then a burst, in messages a second."""
+    name = "kernel-watch-1000"
+    with plugin() as paths, kernel(*paths) as (daemon, client, _):
+        client.queue.set_mode(QUEUE_MODE_DRAINING)
+        fill(client, 500)
+        command = [sys.executable, "-m", "tests.support.watchers", f"unix:{daemon.state / 'hypersdkd.sock'}"]
+        watchers = subprocess.Popen(
+            [*command, str(STREAMS), str(EVENTS + BURST)], stdout=subprocess.PIPE, text=True
+        )
+        try:
+            assert watchers.stdout is not None
+            assert watchers.stdout.readline() == "ready\n"
+            made = []
+            for _ in range(EVENTS):
+                client.jobs.create("noop-brief", {})
+                made.append(time.time())
+                time.sleep(APART_S)
+            for _ in range(BURST):
+                client.jobs.create("noop-brief", {})
+            heard = json.loads(watchers.stdout.readline())
+        finally:
+            watchers.kill()
+            watchers.wait()
+        waits = [(last - at) * 1000 for at, last in zip(made, heard["last"][:EVENTS], strict=True)]
+        yield Row(f"{name}-last-p50", statistics.median(waits), "ms", statistics.median(waits))
+        yield Row(f"{name}-last-p99", percentile(waits, 0.99), "ms", percentile(waits, 0.99))
+        spent = heard["last"][-1] - heard["first"][EVENTS]
+        yield Row(f"{name}-messages", STREAMS * BURST / spent, "messages/s", STREAMS * BURST / spent, better="more")
+        assert daemon.process is not None
+        resident, private = smaps(daemon.process.pid)
+        yield Row(f"{name}-memory", resident, "MiB", private, must=512)
