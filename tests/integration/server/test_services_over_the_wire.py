@@ -55,7 +55,7 @@ class Plugin(Service):
 """
 MANIFEST = {
     "manifest_version": 1, "name": "hypersdk-service-echo", "api_version": "1.1", "summary": "Says who it is",
-    "components": {"service/echo": {"capabilities": ["run"], "config_schema": {
+    "components": {"service/echo": {"capabilities": ["run"], "network": ["unix"], "config_schema": {
         "type": "object", "additionalProperties": False,
         "properties": {"listen": {"type": "string", "listen": True}, "greeting": {"type": "string"}},
     }}},
