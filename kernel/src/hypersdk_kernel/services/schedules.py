@@ -133,13 +133,14 @@ class ScheduleService(Service):
         return job_message(job)
 
     async def preview_times(self, request: pb.PreviewTimesRequest, call: Call) -> pb.PreviewTimesResponse:
+        asked = zone(request.time_zone) if request.time_zone else None
         if bool(request.name) == request.HasField("schedule"):
             raise invalid("name", "give either the name of a schedule or a schedule")
         if request.name:
             schedule = await self._schedules.get(id_of(request.name, "schedules"))
         else:
             schedule = self._unsaved(request.schedule, call.actor)
-        there = zone(request.time_zone or schedule.timing.time_zone)
+        there = asked or zone(schedule.timing.time_zone)
         after = None
         if request.HasField("after"):
             after = request.after.seconds + request.after.nanos / 1e9
