@@ -25,10 +25,13 @@ $(STAMP): requirements.lock $(addsuffix /pyproject.toml,$(PROJECTS))
 	@$(BIN)/python -m compileall -q kernel/src sdk/python/src sdk/cli/src $(wildcard plugins/*/src)
 	@touch $@
 
+# Ray is 200 MB: it has a lock of its own, from which the tests of executor-ray install it beside everything else.
 lock:
 	$(BIN)/uv pip compile -q --universal --generate-hashes --no-header --no-emit-index-url --no-annotate \
 	  --python-version 3.11 --group pyproject.toml:dev --all-extras --no-emit-package hypersdk \
-	  $(addsuffix /pyproject.toml,$(PROJECTS)) -o requirements.lock
+	  $(addsuffix /pyproject.toml,$(filter-out plugins/executor-ray,$(PROJECTS))) -o requirements.lock
+	$(BIN)/uv pip compile -q --generate-hashes --no-header --no-emit-index-url --no-annotate --python-version 3.11 \
+	  --extra ray --no-emit-package hypersdk plugins/executor-ray/pyproject.toml -o plugins/executor-ray/ray.lock
 
 # Programs that tests compare against; the product itself needs none of them.
 SYSTEM_TOOLS := qemu-img:qemu-utils mkfs.ext4:e2fsprogs e2fsck:e2fsprogs node:nodejs npm:npm nbdkit:nbdkit \
@@ -41,7 +44,12 @@ system-tools:
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
 	  else echo "tests compare against programs of these packages; install them:$$missing" >&2; exit 1; fi; fi
 
-test: $(STAMP) system-tools build/proto-include
+# Where the tests of executor-ray find Ray.
+build/ray: $(STAMP) plugins/executor-ray/ray.lock
+	@rm -rf $@ && $(BIN)/uv venv -q --python $(BIN)/python $@
+	@$(BIN)/uv pip sync -q --python $@/bin/python --require-hashes plugins/executor-ray/ray.lock
+
+test: $(STAMP) system-tools build/proto-include build/ray
 	$(BIN)/pytest $(PYTEST_ARGS) -m "not soak"
 
 soak: $(STAMP) system-tools

@@ -1,7 +1,6 @@
 """Jobs whose runners are elsewhere: real agents and real runners, over a link that breaks, under kernels that die."""
 
 import asyncio
-import json
 import os
 import signal
 import ssl
@@ -10,18 +9,14 @@ from pathlib import Path
 
 import pytest
 from hypersdk.errors import HyperError, Unavailable
-from hypersdk.plugin.manifest import Manifest
 from hypersdk.runner.remotetls import Identity, connect
 from hypersdk.wire.rpc import Peer
-from hypersdk_kernel.hosting.registry import Registry
 from hypersdk_kernel.model.job import AttemptState
-from hypersdk_kernel.model.plugin import Generation, GenerationState, Plugin
 from hypersdk_kernel.security.attempts import AttemptAuthority, attempt_of
 from hypersdk_kernel.security.tls import ensure_tls
-from support.remote import Link, LocalExecutor, attach_remotes, order_of
+from support.remote import LocalExecutor, Remote, order_of, with_executor
 
 ENDS = ("succeeded", "failed", "cancelled")
-MANIFEST = """{"manifest_version": 1, "name": "fake", "api_version": "1.0", "components": {"executor/fake": {}}}"""
 
 
 @pytest.fixture
@@ -34,69 +29,12 @@ def database(tmp_path):
 
 @pytest.fixture
 def registry(registry):
-    generation = Generation(
-        "fake", 1, "fake", "1.0", "cd" * 32, "installed", GenerationState.ACTIVE,
-        {"executor/fake": "fake:Fake"}, Manifest.parse(MANIFEST), (),
-    )  # fmt: skip
-    return Registry([*registry.plugins(), Plugin("fake", "fake", "", (generation,))])
-
-
-class Remote:
-    """A kernel with an executor and a link, and what tests do with them."""
-
-    def __init__(self, kernel, tmp_path):
-        self.kernel, self.changes = kernel, {}
-        self.executor = LocalExecutor(tmp_path)
-        self.node = tmp_path / "node"
-
-    async def open(self):
-        self.link = await Link().start()
-
-        async def prepare(kernel):
-            self.remotes = await attach_remotes(kernel, self.executor, self.link, **self.changes)
-
-        self.kernel.prepare = prepare
-        await self.restart()
-        return self
-
-    async def stop(self):
-        await self.kernel.stop()
-        if hasattr(self, "remotes"):
-            await self.remotes.stop()
-
-    async def restart(self):
-        await self.stop()
-        await self.kernel.start()
-
-    async def submit(self, name="j", placement=None, **spec):
-        new = replace(self.kernel.new(name, **spec), executor="fake", placement=placement or {})
-        return await self.kernel.jobs.create(new, actor="test")
-
-    async def runs(self, name="j", step=1):
-        """Until it has made some steps."""
-        async with asyncio.timeout(30):
-            while True:
-                runner = self.kernel.dispatcher.runner((await self.kernel.jobs.get(name)).id)
-                if runner is not None and runner.progress is not None and runner.progress.bytes_done >= step:
-                    return runner
-                await asyncio.sleep(0.01)
-
-    def runner_pid(self, uid, number=1):
-        """The process of the runner itself, from the journal on its node."""
-        for line in (self.node / uid / "attempts" / str(number) / "journal.jsonl").read_text().splitlines():
-            if (record := json.loads(line))["type"] == "started":
-                return record["pid"]
-        raise AssertionError("it has not started")
-
-    def mirrored(self, uid, number=1):
-        path = self.kernel.tmp_path / "runs" / uid / "attempts" / str(number)
-        lines = (path / "journal.jsonl").read_text().splitlines()
-        return [json.loads(line) for line in lines]
+    return with_executor(registry)
 
 
 @pytest.fixture
 async def remote(kernel, tmp_path):
-    made = await Remote(kernel, tmp_path).open()
+    made = await Remote(kernel, tmp_path, LocalExecutor(tmp_path)).open()
     yield made
     made.executor.close()
     made.link.close()
