@@ -177,6 +177,7 @@ class Remote:
 
     def __init__(self, kernel, tmp_path, executor):
         self.kernel, self.executor, self.changes = kernel, executor, {}
+        self.patience_s = 30.0
         self.node = tmp_path / "node"
 
     async def open(self):
@@ -204,7 +205,7 @@ class Remote:
 
     async def runs(self, name="j", step=1):
         """Until it has made some steps."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(self.patience_s):
             while True:
                 runner = self.kernel.dispatcher.runner((await self.kernel.jobs.get(name)).id)
                 if runner is not None and runner.progress is not None and runner.progress.bytes_done >= step:

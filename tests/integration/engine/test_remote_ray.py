@@ -67,6 +67,7 @@ async def remote(kernel, tmp_path, cluster):
     executor = OnRay(cluster)
     made = Remote(kernel, tmp_path, executor)
     made.changes = {"orphan_s": 4, "lost_after_s": 12.0, "place_s": 60.0, "poll_s": 0.3}
+    made.patience_s = 120.0  # Ray was seen to need half a minute for an actor on a busy machine
     await made.open()
     yield made
     for runner in list(kernel.dispatcher.runners.values()):
@@ -112,11 +113,11 @@ async def test_a_killed_worker_process_has_its_job_finished_elsewhere_from_the_c
 
 async def test_a_restarted_kernel_finds_what_it_had_placed(remote):
     await remote.submit(steps=80, step_s=0.05)
-    await remote.runs(step=3)
+    number = (await remote.runs(step=3)).number
     remote.executor.ray.close()  # the plugin's host goes with the kernel
     await remote.restart()
     job = await remote.kernel.until("j", *ENDS)
-    assert (job.state.value, job.attempt_count) == ("succeeded", 1), job.error
+    assert (job.state.value, job.attempt_count) == ("succeeded", number), job.error
 
 
 async def test_what_a_job_is_told_is_in_no_log_and_no_store_of_ray(remote, cluster, tmp_path):

@@ -30,7 +30,7 @@ from hypersdk_kernel.model.plugin import ActiveComponent, Generation, Generation
 
 log = structlog.get_logger(__name__)
 
-CONNECTED_KINDS = frozenset({"provider", "storage", "notifier", "secrets"})
+CONNECTED_KINDS = frozenset({"provider", "storage", "notifier", "secrets", "executor"})
 """Kinds whose Health speaks of a connection; without one they can only show that they are there."""
 
 

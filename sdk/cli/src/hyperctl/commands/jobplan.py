@@ -47,6 +47,11 @@ def submit_job(
     not_before: Annotated[str | None, typer.Option(help="2026-11-25T02:00:00Z.")] = None,
     deadline: Annotated[str | None, typer.Option(help="Ended by then, or failed: 2026-11-25T06:00:00Z.")] = None,
     max_run: Annotated[str | None, typer.Option(help="Longest an attempt may run: 6h.")] = None,
+    executor: Annotated[str | None, typer.Option(help="Run it on a machine that this executor has.")] = None,
+    placement: Annotated[
+        list[str] | None,
+        typer.Option("--placement", metavar="KEY=VALUE", help="What that machine must have; repeatable."),
+    ] = None,
     priority: PriorityOption = None,
     rate_limit: RateOption = None,
     job_id: Annotated[str, typer.Option("--id", help="Chosen by the daemon if absent.")] = "",
@@ -63,7 +68,8 @@ def submit_job(
         "task": task, "spec": typed(parse_pairs(spec or [], flag="--spec")) or None, "priority": priority,
         "dependencies": [_dependency(text) for text in after or []],
         "window": full_name("windows", window) if window else None, "earliest_start_time": not_before,
-        "deadline": deadline, "max_run_duration": max_run,
+        "deadline": deadline, "max_run_duration": max_run, "executor": executor,
+        "placement": parse_pairs(placement or [], flag="--placement") or None,
         "bandwidth_limit_bytes": parse_size(rate_limit) if rate_limit else None,
     }  # fmt: skip
     message = document(Job(), file, fields, flags)

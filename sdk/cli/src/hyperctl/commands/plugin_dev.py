@@ -85,7 +85,7 @@ def _introduce(session: Session, daemon: DevDaemon, name: str, components: list[
     session.say(f"  hyperctl plugin health {name}")
     for component in components:
         kind = component.partition("/")[0]
-        if kind in {"provider", "storage", "notifier", "secrets"}:
+        if kind in {"provider", "storage", "notifier", "secrets", "executor"}:
             session.say(f"  hyperctl connection create try -c {component} --config KEY=VALUE")
 
 

@@ -42,7 +42,7 @@ FIELDS: Mapping[str, tuple[str, Mapping[str, Any], str]] = {
         "(`parallel`).",
     ),
     "config_schema": (
-        "provider, storage, notifier, secrets, service",
+        "provider, storage, notifier, secrets, service, executor",
         _SCHEMA,
         "JSON Schema 2020-12 of `Connection.config`. A property with `\"secret\": true` takes a reference, never a "
         "value; of services, one with `\"listen\": true` is an address to listen on.",

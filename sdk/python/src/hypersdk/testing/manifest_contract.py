@@ -77,7 +77,7 @@ class ManifestContract:
     def test_configurable_kinds_have_a_schema(self, manifest: Manifest) -> None:
         """Mend: providers, storages and notifiers carry `config_schema`, tasks `spec_schema`."""
         for component in manifest.components.values():
-            if component.kind in {"provider", "storage", "notifier", "secrets"}:
+            if component.kind in {"provider", "storage", "notifier", "secrets", "executor"}:
                 assert component.config_schema, component.name
             if component.kind == "task":
                 assert component.spec_schema, component.name
