@@ -1,4 +1,4 @@
-"""A suite that cannot fail is worthless: each broken plugin of support/mutants.py is caught by the check for it."""
+"""A suite that cannot fail is worthless: each broken plugin of support/mutants is caught by the check for it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from support import mutants
+from support.mutants import broken_formats, broken_providers, broken_storages, broken_tasks
 
-MODULE = Path(mutants.__file__)
-CLASSES = {name: cls for name, cls in vars(mutants).items() if name.startswith("Test") and isinstance(cls, type)}
+MODULES = (broken_storages, broken_providers, broken_formats, broken_tasks)
+CLASSES = {
+    name: cls for module in MODULES for name, cls in vars(module).items()
+    if name.startswith("Test") and isinstance(cls, type)
+}  # fmt: skip
 MUTANTS = {name: cls.caught_by for name, cls in CLASSES.items() if hasattr(cls, "caught_by")}
 SOUND = [name for name in CLASSES if name not in MUTANTS]
 
@@ -22,7 +25,7 @@ def failed(tmp_path_factory) -> dict[str, set[str]]:
     junit = tmp_path_factory.mktemp("mutants") / "junit.xml"
     command = [
         sys.executable, "-m", "pytest", "-q", "-c", "/dev/null", "-p", "no:cacheprovider", "--import-mode=importlib",
-        "--noconftest", f"--junitxml={junit}", str(MODULE),
+        "--noconftest", f"--junitxml={junit}", *(str(Path(module.__file__)) for module in MODULES),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=junit.parent)
     assert junit.exists(), done.stdout + done.stderr
