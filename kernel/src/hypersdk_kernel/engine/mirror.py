@@ -207,9 +207,11 @@ def not_live(number: int) -> Aborted:
 
 def _decoded(text: object, reason: str) -> bytes:
     try:
-        return base64.b64decode(str(text), validate=True)
+        if isinstance(text, str):
+            return base64.b64decode(text, validate=True)
     except ValueError:
-        raise InvalidArgument("an agent sent something that is not base64", reason=reason) from None
+        pass  # the same as no text
+    raise InvalidArgument("an agent sent something that is not base64", reason=reason)
 
 
 def _invalid(rule: str) -> InvalidArgument:

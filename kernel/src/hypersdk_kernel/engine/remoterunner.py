@@ -85,9 +85,11 @@ class RemoteRunner(Runner):
         order: Callable[[], str],
         make_spec: Callable[[], Awaitable[dict[str, Any]]],
         live: Callable[[RemoteRunner, bool], None],
+        pace: Callable[[], float] = lambda: 0.2,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
-        """`live` is told when this attempt's agent may connect, and when it may not any more."""
+        """`live` is told when this attempt's agent may connect, and when it may not any more; `pace` says how often, in
+        seconds, it may tell of progress."""
         super().__init__(
             job.id, number, rundir, clock,
             paused=job.state is JobState.PAUSED, bandwidth_limit=job.bandwidth_limit_bytes, on_progress=on_progress,
@@ -101,6 +103,7 @@ class RemoteRunner(Runner):
         self._order = order
         self._make_spec = make_spec
         self._live = live
+        self._pace = pace
         self._spec: dict[str, Any] | None = None
         self._lock_fd = -1
         self._link: RemoteLink | None = None
@@ -268,7 +271,7 @@ class RemoteRunner(Runner):
                 answered = self._clock.monotonic()
                 continue
             try:
-                told = await link.request("ping", {}, PING_ANSWER_S)
+                told = await link.request("ping", {"pace_s": self._pace()}, PING_ANSWER_S)
             except HyperError as exc:
                 log.info("agent_silent", job=self.job_id, attempt=self.number, reason=exc.reason)
                 link.close()
@@ -315,7 +318,7 @@ class RemoteRunner(Runner):
         return {}
 
     async def _hello(self, link: RemoteLink, params: Mapping[str, Any]) -> dict[str, Any]:
-        answer: dict[str, Any] = {"seq": self.mirror.seq}
+        answer: dict[str, Any] = {"seq": self.mirror.seq, "pace_s": self._pace()}
         if params.get("started") is not True:
             if self.mirror.seq > 0:
                 raise not_live(self.number)  # another agent has begun this attempt

@@ -34,6 +34,7 @@ PROTOCOL = 1
 MAX_STRANGERS = 64
 STRANGER_S = 15.0
 HANDSHAKE_S = 10.0
+FASTEST_S, SLOWEST_S = 0.2, 10.0
 SETTLING_S = 30.0
 """After the start of dispatching: attempts of an earlier kernel are all taken up by then."""
 
@@ -90,6 +91,10 @@ class Remotes:
     def running(self) -> int:
         return len(self._live)
 
+    def pace(self) -> float:
+        """Seconds between two reports of progress of one attempt: some 1,000 a second are taken in all."""
+        return min(SLOWEST_S, max(FASTEST_S, len(self._live) / 1000))
+
     def runner(
         self,
         job: Job,
@@ -103,7 +108,7 @@ class Remotes:
 
         return RemoteRunner(
             job, number, rundir, self._clock, self._executors, self.settings,
-            order=order, make_spec=make_spec, live=self._mark, on_progress=on_progress,
+            order=order, make_spec=make_spec, live=self._mark, pace=self.pace, on_progress=on_progress,
         )  # fmt: skip
 
     def _order(self, uid: str, number: int) -> str:

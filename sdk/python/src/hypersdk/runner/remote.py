@@ -33,6 +33,7 @@ from hypersdk.wire.rpc import Method, Peer, Request, bounded_json
 ANSWER_S = 60.0
 FIRST_CONTACT_S = 120.0
 LOG_EVERY_S = 1.0
+MAX_PACE_S = 60.0
 AFTER_ORPHAN_S = 60.0
 """How long a finished attempt is kept for a kernel that is away, beyond the time that its runner would have."""
 EXIT_UNREACHABLE, EXIT_REFUSED, EXIT_INPUT_CLOSED, EXIT_FENCED = 2, 3, 4, 5
@@ -58,6 +59,8 @@ class Agent:
         self._logs: dict[str, LogFeed] = {}
         self._logs_at = 0.0
         self._sent_progress: dict[str, Any] | None = None
+        self._pace_s = 0.2
+        self._next_at = 0.0
         self._started = False
 
     def run(self) -> int:
@@ -129,6 +132,8 @@ class Agent:
             answer = peer.request("hello", {"started": self._started}, ANSWER_S)
             self._heard = time.monotonic()
             self._acked = int(answer["seq"])
+            self._take_pace(answer)
+            self._next_at = 0.0
             self._feed.rewind(self._acked)
             if not self._started:
                 try:
@@ -166,11 +171,15 @@ class Agent:
     def _relay(self, peer: Peer) -> bool:
         while not peer.closed.is_set():
             gone = self._local.gone
-            self._feed.committed = max(self._feed.committed, self._local.committed)
             if gone:
                 self._feed.finish()
-            finished = self._send_records(peer)
-            self._send_progress(peer)
+            finished = False
+            if gone or self._local.urgent or time.monotonic() >= self._next_at:
+                self._local.urgent = False
+                self._feed.committed = max(self._feed.committed, self._local.committed)
+                finished = self._send_records(peer)
+                self._send_progress(peer)
+                self._next_at = time.monotonic() + self._pace_s
             if gone or finished or time.monotonic() >= self._logs_at:
                 self._send_logs(peer)
             if finished:
@@ -182,18 +191,19 @@ class Agent:
             if time.monotonic() > self._renew_at:
                 self._become(peer.request("renew", {}, ANSWER_S))
             with self._changed:
-                if not self._news(peer):
-                    self._changed.wait(LOG_EVERY_S)
+                if not (peer.closed.is_set() or self._local.gone or self._local.urgent):
+                    self._changed.wait(self._patience())
         return False
 
-    def _news(self, peer: Peer) -> bool:
-        return (
-            peer.closed.is_set()
-            or self._local.gone
-            or self._local.committed > self._feed.committed
-            or self._feed.waiting
-            or self._local.progress is not self._sent_progress
-        )
+    def _patience(self) -> float:
+        """What is not urgent is told at the pace that the kernel wants, which has thousands of us."""
+        news = self._local.committed > self._acked or self._local.progress is not self._sent_progress
+        return max(0.01, min(LOG_EVERY_S, self._next_at - time.monotonic())) if news else LOG_EVERY_S
+
+    def _take_pace(self, told: dict[str, Any]) -> None:
+        pace = told.get("pace_s")
+        if isinstance(pace, int | float) and not isinstance(pace, bool) and 0 < pace <= MAX_PACE_S:
+            self._pace_s = float(pace)
 
     def _send_records(self, peer: Peer) -> bool:
         """True when `finished` was among them."""
@@ -219,7 +229,7 @@ class Agent:
             self._sent_progress = progress
 
     def _send_logs(self, peer: Peer) -> None:
-        self._logs_at = time.monotonic() + LOG_EVERY_S
+        self._logs_at = time.monotonic() + max(LOG_EVERY_S, self._pace_s)
         for name, feed in self._logs.items():
             while data := feed.take():
                 peer.request("log", {"name": name, "data": base64.b64encode(data).decode("ascii")}, ANSWER_S)
@@ -235,7 +245,8 @@ class Agent:
         self._local.command(request.method, request.params)
         return {}
 
-    def _ping(self, _request: Request) -> dict[str, Any]:
+    def _ping(self, request: Request) -> dict[str, Any]:
+        self._take_pace(request.params)
         self._heard = time.monotonic()
         try:
             self._local.ping()

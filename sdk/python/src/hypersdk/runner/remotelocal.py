@@ -26,6 +26,8 @@ class LocalRunner:
         self._wishes: dict[str, tuple[str, dict[str, Any]]] = {}
         self._peer: Peer | None = None
         self.committed = 0
+        self.urgent = False
+        """Something other than progress was committed; whoever takes it up resets this first."""
         self.progress: dict[str, Any] | None = None
         self.exit_status: int | None = None
 
@@ -94,6 +96,7 @@ class LocalRunner:
         seq = request.params.get("seq")
         if isinstance(seq, int) and seq > self.committed:
             self.committed = seq
+            self.urgent = self.urgent or request.params.get("type") != "progress"
             self._changed()
         return {}
 
