@@ -47,12 +47,13 @@ system-tools:
 # Where the tests of executor-ray find Ray.
 build/ray: $(STAMP) plugins/executor-ray/ray.lock
 	@rm -rf $@ && $(BIN)/uv venv -q --python $(BIN)/python $@
-	@$(BIN)/uv pip sync -q --python $@/bin/python --require-hashes plugins/executor-ray/ray.lock
+	@$(BIN)/uv pip sync -q --python $@/bin/python --require-hashes plugins/executor-ray/ray.lock || \
+	  { rm -rf $@; echo "Ray could not be installed; the tests that need it will skip" >&2; }
 
 test: $(STAMP) system-tools build/proto-include build/ray
 	$(BIN)/pytest $(PYTEST_ARGS) -m "not soak"
 
-soak: $(STAMP) system-tools
+soak: $(STAMP) system-tools build/ray
 	$(BIN)/pytest $(PYTEST_ARGS) -m soak --timeout 3600
 
 lint: $(STAMP) proto-check

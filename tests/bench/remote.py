@@ -2,7 +2,7 @@
 
 The listener, TLS, the attempts and the mirrors are the real ones, in this process; agents are stood in for by another
 one (remoteload), which says on each connection what an agent says: progress and its journal records at the pace that
-the kernel asks for (10 s with 10,000; also measured: 1 s), a checkpoint of 2 KiB every minute, answers to pings. The
+the kernel asks for (10 s with 10,000; also measured: 1 s), a checkpoint of 2 KiB every 30 s, answers to pings. The
 executor, the store and the jobs' ends are not in it. CPU time of this process alone, divided by runners and seconds
 and multiplied by 10,000, says how many cores the loop would need; it has one. Memory: private bytes before and after.
 What does not scale with a straight line is not in the figures.

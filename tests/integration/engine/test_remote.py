@@ -206,7 +206,9 @@ async def test_a_slow_link_delays_and_loses_nothing(remote):
 async def test_a_machine_without_the_plugins_says_so_and_what_to_do(remote, tmp_path):
     remote.executor.hold = True
     made = await remote.submit(steps=1)
-    await remote.kernel.until("j", "running")
+    async with asyncio.timeout(10):
+        while not remote.executor.orders:
+            await asyncio.sleep(0.01)
     (tmp_path / "plugin").rename(tmp_path / "elsewhere")
     remote.executor.start(f"{made.uid}-1")
     job = await remote.kernel.until("j", *ENDS)

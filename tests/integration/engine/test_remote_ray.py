@@ -86,6 +86,7 @@ async def test_labels_and_resources_choose_the_machine(remote, cluster):
         assert (await remote.kernel.until(name, *ENDS)).state.value == "succeeded"
 
 
+@pytest.mark.soak
 async def test_a_cancelled_job_ends_on_its_machine(remote, cluster, tmp_path):
     hold = tmp_path / "held"
     made = await remote.submit("j", {"site": "hq"}, steps=1000, step_s=0.02, hold=str(hold))

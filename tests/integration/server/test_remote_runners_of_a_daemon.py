@@ -46,6 +46,7 @@ def until(client, name, *states):
     return job
 
 
+@pytest.mark.soak
 def test_a_conversion_runs_on_the_cluster_through_a_crash_of_the_daemon(cluster, daemon, tmp_path):
     (tmp_path / "a.raw").write_bytes(os.urandom(8 * MIB))
     with client_of(daemon) as client:
