@@ -51,7 +51,7 @@ def test_an_order_reaches_the_plugin_and_its_status_the_kernel():
 @pytest.mark.parametrize(
     "change",
     [{"reference": ""}, {"reference": "../x"}, {"reference": "x" * 129}, {"reference": 3}, {"agent": ""},
-     {"agent": "a\nb"}, {"agent": "x" * (MAX_ORDER_BYTES + 1)}, {"placement": []}, {"placement": {"a": 1}},
+     {"agent": "a\nb"}, {"agent": "x" * (MAX_ORDER_BYTES + 1)}, {"placement": ["a"]}, {"placement": {"a": 1}},
      {"placement": {str(n): "" for n in range(65)}}],
 )  # fmt: skip
 def test_a_wrong_order_never_reaches_the_plugin(change):
