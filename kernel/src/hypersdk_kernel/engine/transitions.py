@@ -54,8 +54,7 @@ def change(
     if state in TERMINAL:
         fields.setdefault("end_time", tx.now)
         fields.setdefault("next_attempt_time", None)
-    after = replace(job, state=state, state_message=message)
-    changed = note(tx, after, f"job.{state.value}", actor, sheaf=sheaf, **fields)
+    changed = note(tx, job, f"job.{state.value}", actor, sheaf=sheaf, state=state, state_message=message, **fields)
     if state in TERMINAL:
         history.record(tx, changed)
     if state in TERMINAL and job.schedule:

@@ -128,8 +128,10 @@ def job_from_json(data: Mapping[str, Any]) -> Job:
 
 
 def attempt_to_json(attempt: Attempt) -> dict[str, Any]:
-    out = dataclasses.asdict(attempt)
+    out = _plain(attempt)
     out["state"] = attempt.state.value
+    out["progress"] = None if attempt.progress is None else _plain(attempt.progress)
+    out["error"] = None if attempt.error is None else dict(attempt.error)
     return out
 
 

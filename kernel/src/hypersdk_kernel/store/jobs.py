@@ -39,7 +39,7 @@ def keys(job_id: str) -> tuple[Key, ...]:
 
 
 def save(conn: Connection, job: Job) -> None:
-    conn.execute(update(jobs).where(jobs.c.id == job.id).values(**row(job)))
+    conn.execute(update(jobs).where(jobs.c.id == job.id).values(changing(job)))
 
 
 def get(conn: Connection, job_id: str) -> Job | None:
@@ -223,6 +223,14 @@ def attempts_page(conn: Connection, job_id: str, limit: int, after: int) -> list
         .limit(limit)
     )
     return [codec.attempt_from_json(json.loads(body)) for body in conn.execute(query).scalars()]
+
+
+def changing(job: Job) -> dict[str, object]:
+    """Those of a job's columns that may change in its life; the others' indexes are then left alone."""
+    return {
+        "state": job.state.value, "priority": job.priority, "update_time": job.update_time,
+        "next_attempt_time": job.next_attempt_time, "revision": job.revision, "body": codec.job_text(job),
+    }  # fmt: skip
 
 
 def row(job: Job) -> dict[str, object]:

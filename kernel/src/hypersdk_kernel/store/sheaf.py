@@ -5,15 +5,10 @@ Its life: `save` and `save_attempt` any number, then `write` once. What was save
 
 from __future__ import annotations
 
-from sqlalchemy import bindparam, delete, insert, update
-
 from hypersdk_kernel.model.job import Attempt, Job
 from hypersdk_kernel.store import jobs as rows
 from hypersdk_kernel.store.tables import attempts, job_pins, jobs
 from hypersdk_kernel.store.transaction import Tx
-
-_KEY = "sheaf_key"
-_NUMBER = "sheaf_number"
 
 
 class Sheaf:
@@ -35,22 +30,13 @@ class Sheaf:
         self._attempts.append(attempt)
 
     def write(self, tx: Tx) -> None:
-        if self._jobs:
-            changed = [rows.row(job) for job in self._jobs]
-            names = [name for name in changed[0] if name != "id"]
-            statement = update(jobs).where(jobs.c.id == bindparam(_KEY)).values({n: bindparam(n) for n in names})
-            tx.conn.execute(statement, [{**row, _KEY: row["id"]} for row in changed])
-        if self._pinned:
-            tx.conn.execute(delete(job_pins).where(job_pins.c.job_id.in_([job.id for job in self._pinned])))
-            held = [
-                {"job_id": job.id, "digest": digest}
-                for job in self._pinned
-                if not job.terminal
-                for digest in sorted({pin.digest for pin in job.pins})
-            ]
-            if held:
-                tx.conn.execute(insert(job_pins), held)
-        if self._attempts:
-            gone = delete(attempts).where(attempts.c.job_id == bindparam(_KEY), attempts.c.number == bindparam(_NUMBER))
-            tx.conn.execute(gone, [{_KEY: a.job_id, _NUMBER: a.number} for a in self._attempts])
-            tx.conn.execute(insert(attempts), [rows.attempt_row(a) for a in self._attempts])
+        tx.update(jobs, ("id",), [{"id": job.id, **rows.changing(job)} for job in self._jobs])
+        tx.delete(job_pins, ("job_id",), [{"job_id": job.id} for job in self._pinned])
+        for job in self._pinned:
+            if not job.terminal:
+                for digest in sorted({pin.digest for pin in job.pins}):
+                    tx.insert(job_pins, {"job_id": job.id, "digest": digest})
+        made = [rows.attempt_row(attempt) for attempt in self._attempts]
+        tx.delete(attempts, ("job_id", "number"), made)
+        for row in made:
+            tx.insert(attempts, row)

@@ -7,7 +7,7 @@ itself, and may run any SQL.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -115,6 +115,17 @@ class Tx:
         """Add a row of ready database values: every column, JSON as text. That its key is free is for the caller to
         see (`find`)."""
         self._group.add(table, row)
+
+    def update(self, table: Table, keys: tuple[str, ...], rows: Sequence[Row]) -> None:
+        """Rows of ready database values, the same columns in each: those that are no `keys` are set where these are."""
+        _ = self.conn
+        self._group.statements.update(self._group.cursor, table, keys, rows)
+
+    def delete(self, table: Table, keys: tuple[str, ...], rows: Sequence[Row]) -> None:
+        """The rows whose `keys` are those of one of `rows`."""
+        _ = self.conn
+        named = [{key: row[key] for key in keys} for row in rows]
+        self._group.statements.delete(self._group.cursor, table, keys, named)
 
     def find(self, table: Table, key: str) -> Row | None:
         """The row with that primary key, as this function would see it."""
