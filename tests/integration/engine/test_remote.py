@@ -216,6 +216,23 @@ async def test_a_machine_without_the_plugins_says_so_and_what_to_do(remote, tmp_
     assert "docs/scaling.md" in job.error["message"]
 
 
+async def test_a_daemon_that_does_not_listen_refuses_the_job_and_waits_out_what_ran(remote):
+    made = await remote.submit(steps=400, step_s=0.05)
+    await remote.runs(step=2)
+    pid = remote.runner_pid(made.uid)
+    await remote.stop()
+    remote.kernel.prepare = lambda _kernel: None
+    lost_after_s = type(remote.kernel.dispatcher.placing).lost_after_s
+    try:
+        type(remote.kernel.dispatcher.placing).lost_after_s = lambda *_: 8.0
+        await remote.kernel.start()
+        job = await remote.kernel.until("j", *ENDS, timeout_s=40)
+    finally:
+        type(remote.kernel.dispatcher.placing).lost_after_s = lost_after_s
+    assert (job.state.value, job.error["reason"]) == ("failed", "EXECUTORS_OFF")
+    assert not Path(f"/proc/{pid}").exists(), "its runner should have ended itself"
+
+
 async def test_nothing_but_tls_goes_over_the_wire(remote):
     made = await remote.submit(steps=2)
     await remote.kernel.until("j", *ENDS)

@@ -11,6 +11,9 @@
     transitions   the one way in which a job's state changes
     rundir        what a runner leaves on disk: lock, journal, socket, checkpoint
     runner        one attempt's process, followed until it ends     briefs   many brief attempts in warm ones
+    placing       here, or by an executor     executors   calls of executor plugins
+    remotes       the listener of remote runners     remotelink   one connection     remoterunner   one such attempt
+    mirror        what such an attempt leaves, written here
     dispatcher    starts attempts, settles their ends, adopts what a former kernel started
     jobs          what clients ask
     schedules     what clients ask of schedules     scheduler   the clock loop     firing   an occurrence becomes a job

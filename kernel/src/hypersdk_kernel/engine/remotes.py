@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
-from hypersdk.errors import HyperError, PermissionDenied, Unavailable, Unsupported
+from hypersdk.errors import Aborted, HyperError, PermissionDenied, Unavailable, Unsupported
 
 from hypersdk_kernel.engine.executors import Executors
 from hypersdk_kernel.engine.mirror import not_live
@@ -33,6 +33,8 @@ log = structlog.get_logger(__name__)
 PROTOCOL = 1
 MAX_STRANGERS = 64
 STRANGER_S = 15.0
+REFUSED_S = 2.0
+"""For the refusal to arrive, before the connection is closed."""
 HANDSHAKE_S = 10.0
 FASTEST_S, SLOWEST_S = 0.2, 10.0
 SETTLING_S = 30.0
@@ -144,7 +146,11 @@ class Remotes:
         key = attempt
 
         async def answer(method: str, params: dict[str, Any]) -> dict[str, Any]:
-            runner = self._runner(key)
+            try:
+                runner = self._runner(key)
+            except Aborted:
+                asyncio.get_running_loop().call_later(REFUSED_S, link.close)
+                raise
             if method == "renew":
                 return await self._certificate(key)
             return await runner.serve(link, method, params)

@@ -14,6 +14,8 @@ Started as `python -I -m hypersdk.runner --spec-fd N`; the protocol is docs/host
     images       probing and opening local image files
     context      the TaskContext that a task is given
     log          log.jsonl
+    remote       the agent that stands between a kernel and a runner on another machine, with remoteorder (what it is
+                 told), remotetls (its connection), remotedir, remotelocal and remotefeed (its machine)
 
 A runner depends on nothing but its own directory: the kernel may die at any moment and come back, or not.
 Standard library only; the data path is imported by whoever uses it.
