@@ -182,7 +182,8 @@ def main() -> None:
     with ThreadPoolExecutor(16) as pool:
         for line in sys.stdin:
             pool.submit(answer, json.loads(line))
-    os._exit(0)  # detached actors go on
+    ray.shutdown()  # detached actors go on; a driver that is killed keeps the cluster waiting for it
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from hypersdk.errors import DeadlineExceeded, FailedPrecondition, HyperError, Un
 
 START_S = 25.0
 ANSWER_S = 20.0
+LEAVE_S = 5.0
 _SCRIPT = Path(__file__).with_name("driver.py")
 
 
@@ -48,8 +49,11 @@ class Driver:
             if process is not None:
                 assert process.stdin is not None
                 process.stdin.close()
-                process.kill()
-                process.wait()
+                try:
+                    process.wait(LEAVE_S)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
 
     def _running(self) -> subprocess.Popen[str]:
         self._lock.wait_for(lambda: not self._starting)
