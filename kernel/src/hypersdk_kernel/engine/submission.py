@@ -5,7 +5,6 @@ Not here: request ids and what happens afterwards (jobs, groups).
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -20,6 +19,7 @@ from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.dependency import check_acyclic, compile_condition
 from hypersdk_kernel.model.job import Job, JobState, NewJob
 from hypersdk_kernel.model.names import check_id
+from hypersdk_kernel.model.randomness import random_uuid
 from hypersdk_kernel.store import jobs as rows
 from hypersdk_kernel.store.engine import Tx
 
@@ -65,7 +65,7 @@ class Submission:
         now = self._clock.now()
         job = Job(
             id=new.id,
-            uid=str(uuid.uuid4()),
+            uid=random_uuid(),
             task=new.task,
             spec=dict(new.spec),
             state=JobState.QUEUED,

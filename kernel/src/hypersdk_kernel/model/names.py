@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-import secrets
 
 from hypersdk.errors import FieldViolation, InvalidArgument
+
+from hypersdk_kernel.model.randomness import random_bytes
 
 ID_PATTERN = r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
 _ID = re.compile(rf"\A{ID_PATTERN}\Z")
@@ -40,7 +41,7 @@ def connection_of(name: str, field: str = "name") -> str:
 
 def new_id(prefix: str) -> str:
     """A fresh id, `{prefix}-` and 12 random characters (62 bits): unguessable is not needed, unique is."""
-    number = secrets.randbits(62)
+    number = int.from_bytes(random_bytes(8)) >> 2
     digits = ""
     for _ in range(12):
         number, digit = divmod(number, len(_ALPHABET))
