@@ -121,10 +121,16 @@ def test_encryption_and_external_data_are_refused_by_name(images, qemu_img, tmp_
     with pytest.raises(FailedPrecondition) as caught:
         images.open(tmp_path / "external.qcow2")
     assert caught.value.reason == "EXTERNAL_DATA_UNSUPPORTED"
-    qemu_img(
-        "create", "-f", "qcow2", "--object", "secret,id=s,data=1234",
-        "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", "luks.qcow2", "1M",
-    )  # fmt: skip
+    for left in reversed(range(5)):  # it times its key derivation, and gives up on a machine too busy for it
+        try:
+            qemu_img(
+                "create", "-f", "qcow2", "--object", "secret,id=s,data=1234",
+                "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", "luks.qcow2", "1M",
+            )  # fmt: skip
+            break
+        except AssertionError as exc:
+            if not left or "accurate CPU usage" not in str(exc):
+                raise
     with pytest.raises(FailedPrecondition) as caught:
         images.open(tmp_path / "luks.qcow2")
     assert caught.value.reason == "ENCRYPTION_UNSUPPORTED"

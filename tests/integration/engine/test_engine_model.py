@@ -18,9 +18,9 @@ from hypersdk_kernel.model.limit import Limit, Scope
 from hypersdk_kernel.model.retry import Backoff, RetryPolicy
 from hypersdk_kernel.model.window import DAY_S, Span, Window
 from hypersdk_kernel.store.sqlite import Sqlite
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from support import statemachines
 from support.engineworld import World
 
 ENDS = {"succeeded", "failed", "cancelled"}
@@ -311,11 +311,5 @@ class EngineMachine(RuleBasedStateMachine):
 
 
 def test_the_engine_does_what_a_simple_reference_says(registry):
-    """A failure is not shrunk, which takes minutes; its steps are printed as they are."""
     EngineMachine.registry = registry
-    case = EngineMachine.TestCase
-    case.settings = settings(
-        max_examples=30, stateful_step_count=40, deadline=None, phases=(Phase.explicit, Phase.generate),
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-    )  # fmt: skip
-    case().runTest()
+    statemachines.run(EngineMachine, examples=30, steps=40)

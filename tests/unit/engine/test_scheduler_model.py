@@ -12,9 +12,9 @@ from hypersdk_kernel.model.job import JobEvent
 from hypersdk_kernel.model.schedule import MissedPolicy, OverlapPolicy
 from hypersdk_kernel.model.timing import Timing
 from hypersdk_kernel.store.engine import Store
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from support import statemachines
 from support.scheduling import Crash, Timetable
 
 MINUTE, DAY = 60, 86400
@@ -198,8 +198,5 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert status.refused_count == 0
 
 
-TestSchedulerModel = SchedulerMachine.TestCase
-TestSchedulerModel.settings = settings(
-    max_examples=20, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck),
-    phases=[Phase.explicit, Phase.generate],  # shrinking takes minutes, because each step syncs a database
-)
+def test_schedules_do_what_a_simple_reference_says():
+    statemachines.run(SchedulerMachine, examples=20, steps=25)
