@@ -161,8 +161,8 @@ class World:
             busy = len(self.dispatcher._background._tasks) - len(self.dispatcher.runners)
             others = (self.engine.groups._background, self.engine.reopening._background)
             busy += sum(len(background._tasks) for background in others) + len(self.dispatcher._starting)
-            loading = (self.engine.window_book._loading, self.engine.control._loading)
-            busy += sum(task is not None and not task.done() for task in loading)
+            await self.engine.window_book.settled()
+            await self.engine.control.settled()
             finished = [key for key, e in self.attempts.items() if e.outcome is not None]
             busy += sum((r.job_id, r.number) in finished for r in self.dispatcher.runners.values())
             calm = 0 if busy else calm + 1

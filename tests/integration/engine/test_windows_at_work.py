@@ -4,6 +4,7 @@ real time passes."""
 import datetime as dt
 
 import pytest
+from hypersdk.errors import InvalidArgument
 from hypersdk_kernel.model.job import NewJob
 from hypersdk_kernel.model.limit import Limit, Scope
 from hypersdk_kernel.model.retry import RetryPolicy
@@ -144,3 +145,23 @@ async def test_a_limit_of_business_hours_holds_only_while_they_last(world):
     assert "limits/quiet" in world.engine.explainer.explain(world.jobs.peek("b")).summary
     await world.pass_time(6 * HOUR)
     assert state(world, "b") == "running"
+
+
+async def test_a_job_may_name_a_window_the_moment_after_that_was_created_here_or_through_another_kernel(world):
+    window = Window("shut", spans=(Span((5,), 0, 60),))
+    world.store.on_commit.clear()  # as where the news of another kernel's window is still on its way
+    await world.engine.windows.create(window, actor="test")
+    made = await world.jobs.create(job(window="shut"), actor="test")
+    assert made.state.value == "waiting"
+    assert "windows/shut is closed" in made.state_message
+    with pytest.raises(InvalidArgument, match="windows/other does not exist"):
+        await world.jobs.create(job("k", window="other"), actor="test")
+
+
+async def test_whoever_changed_a_window_or_a_limit_finds_the_change_in_force_without_waiting(world):
+    await world.engine.windows.create(Window("w", spans=(Span((5,), 0, 60),)), actor="test")
+    await world.engine.window_book.settled()
+    assert world.engine.window_book.get("w") is not None
+    await world.engine.limits.create(Limit("one", scope=Scope.ALL, max_running=1), actor="test")
+    await world.engine.control.settled()
+    assert [limit.id for limit in world.engine.control._known] == ["one"]

@@ -5,28 +5,24 @@ The limits and the mode are in the store, and followed from its event log, so th
 
 from __future__ import annotations
 
-import asyncio
 import enum
 from collections.abc import Callable
 from typing import Any
 
-import structlog
-from hypersdk.errors import FailedPrecondition, HyperError, Unavailable
+from hypersdk.errors import FailedPrecondition, Unavailable
 
 from hypersdk_kernel.engine.alarms import Alarms
 from hypersdk_kernel.engine.dispatcher import Dispatcher
 from hypersdk_kernel.engine.documents import Documents
+from hypersdk_kernel.engine.following import Follower
 from hypersdk_kernel.engine.transitions import load, note
 from hypersdk_kernel.engine.windows import WindowBook
 from hypersdk_kernel.model.clock import Clock
-from hypersdk_kernel.model.event import Event
 from hypersdk_kernel.model.job import Job, JobState
 from hypersdk_kernel.model.limit import Limit
 from hypersdk_kernel.store import documents as rows
 from hypersdk_kernel.store.documents import Document
 from hypersdk_kernel.store.engine import Store, Tx
-
-log = structlog.get_logger(__name__)
 
 _SETTING = "setting"
 _QUEUE = "queue"
@@ -58,8 +54,9 @@ class QueueControl:
         self._dispatcher = dispatcher
         self._edges = Alarms(clock, lambda _: self._apply())
         self._known: list[Limit] = []
-        self._loading: asyncio.Task[None] | None = None
-        self._again = False
+        self._follower = Follower(self.load, "limit.", "queue.")
+        self.notice = self._follower.notice
+        self.settled = self._follower.settled
         dispatcher.queue.limits.holds = self._holds
         windows.changed.append(self._apply)
 
@@ -69,15 +66,6 @@ class QueueControl:
         body: dict[str, Any] = {} if found is None else found.body
         self.mode, self.mode_reason = Mode(body.get("mode", Mode.OPEN)), str(body.get("reason", ""))
         self._apply()
-
-    def notice(self, events: list[Event]) -> None:
-        """Store.on_commit."""
-        if not any(event.type.startswith(("limit.", "queue.")) for event in events):
-            return
-        if self._loading is not None and not self._loading.done():
-            self._again = True
-            return
-        self._loading = asyncio.get_running_loop().create_task(self._reload())
 
     def check_open(self) -> None:
         """Raises Unavailable (MAINTENANCE) when nothing is taken in."""
@@ -147,13 +135,3 @@ class QueueControl:
         for listener in self.changed:
             listener()
         self._dispatcher.pump()
-
-    async def _reload(self) -> None:
-        while True:
-            self._again = False
-            try:
-                await self.load()
-            except HyperError as exc:
-                log.warning("limits_not_loaded", reason=exc.reason, message=exc.message)
-            if not self._again:
-                return

@@ -61,6 +61,8 @@ class Submission:
         self._check_open()
         check_id(new.id, "job_id")
         connection_ids = await self._check_spec(new)
+        if new.window and not await self._windows.known(new.window):
+            raise invalid("job.window", f"windows/{new.window} does not exist", "WINDOW_UNKNOWN")
         self._check_policy(new)
         now = self._clock.now()
         job = Job(
@@ -161,8 +163,6 @@ class Submission:
                 raise invalid(f"job.dependencies[{n}].job", "it cannot wait for itself", "DEPENDENCY_CYCLE")
             if dependency.condition:
                 compile_condition(dependency.condition)
-        if new.window and self._windows.get(new.window) is None:
-            raise invalid("job.window", f"windows/{new.window} does not exist", "WINDOW_UNKNOWN")
         if new.executor != LOCAL:
             try:
                 self._registry.component(f"executor/{new.executor}")

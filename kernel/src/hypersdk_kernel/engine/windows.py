@@ -6,22 +6,18 @@ through the event log and has all that waits looked at again.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
-import structlog
-from hypersdk.errors import FailedPrecondition, HyperError, Unavailable
+from hypersdk.errors import FailedPrecondition, HyperError, NotFound, Unavailable
 
 from hypersdk_kernel.engine.documents import Documents
+from hypersdk_kernel.engine.following import Follower
 from hypersdk_kernel.engine.gates import Hold
 from hypersdk_kernel.engine.overrun import Stop
 from hypersdk_kernel.engine.timegate import moment
-from hypersdk_kernel.model.event import Event
 from hypersdk_kernel.model.holiday import holiday
 from hypersdk_kernel.model.job import Job
 from hypersdk_kernel.model.window import Holidays, OnClose, Phase, Window, phase
-
-log = structlog.get_logger(__name__)
 
 
 class WindowBook:
@@ -34,8 +30,9 @@ class WindowBook:
         self._by_id: dict[str, Window] = {}
         self._phases: dict[str, tuple[int, float, Phase]] = {}
         """By id: the window's revision, since when, and the phase that holds until its end."""
-        self._loading: asyncio.Task[None] | None = None
-        self._again = False
+        self._follower = Follower(self.load, "window.")
+        self.notice = self._follower.notice
+        self.settled = self._follower.settled
 
     async def load(self) -> None:
         self._by_id = {window.id: window for window in await self._windows.every()}
@@ -43,17 +40,20 @@ class WindowBook:
         for listener in self.changed:
             listener()
 
-    def notice(self, events: list[Event]) -> None:
-        """Store.on_commit: read the windows again when one has changed."""
-        if not any(event.type.startswith("window.") for event in events):
-            return
-        if self._loading is not None and not self._loading.done():
-            self._again = True
-            return
-        self._loading = asyncio.get_running_loop().create_task(self._reload())
-
     def get(self, window_id: str) -> Window | None:
         return self._by_id.get(window_id)
+
+    async def known(self, window_id: str) -> bool:
+        """Is there such a window? Also right about one that was created a moment ago, here or through another
+        kernel."""
+        if window_id in self._by_id:
+            return True
+        try:
+            await self._windows.get(window_id)
+        except NotFound:
+            return False
+        await self.load()
+        return True
 
     def phase_of(self, window: Window, now: float) -> Phase:
         """As model.window.phase, remembered for as long as it holds."""
@@ -101,16 +101,6 @@ class WindowBook:
             return None
         found = self.phase_of(window, now)
         return now if found.open else found.until
-
-    async def _reload(self) -> None:
-        while True:
-            self._again = False
-            try:
-                await self.load()
-            except HyperError as exc:
-                log.warning("windows_not_loaded", reason=exc.reason, message=exc.message)
-            if not self._again:
-                return
 
 
 def _stop(window: Window) -> Stop:

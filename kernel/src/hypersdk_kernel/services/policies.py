@@ -43,6 +43,7 @@ class PolicyService(Service):
             window_of(request.window, request.window_id),
             actor=call.actor, key=call.key, validate_only=request.validate_only,
         )  # fmt: skip
+        await self._book.settled()
         return self._message(made)
 
     async def get_window(self, request: pb.GetWindowRequest, _call: Call) -> pb.Window:
@@ -64,6 +65,7 @@ class PolicyService(Service):
             window_id, change, etag=request.window.etag, actor=call.actor, key=call.key,
             validate_only=request.validate_only,
         )  # fmt: skip
+        await self._book.settled()
         return self._message(made)
 
     async def delete_window(self, request: pb.DeleteWindowRequest, call: Call) -> Empty:
@@ -84,6 +86,7 @@ class PolicyService(Service):
             window_id, etag=request.etag, actor=call.actor, key=call.key, validate_only=request.validate_only,
             refuse=refuse,
         )  # fmt: skip
+        await self._book.settled()
         return Empty()
 
     async def evaluate_window(self, request: pb.EvaluateWindowRequest, _call: Call) -> pb.EvaluateWindowResponse:

@@ -93,10 +93,12 @@ class QueueService(Service):
 
     async def create_limit(self, request: pb.CreateLimitRequest, call: Call) -> pb.Limit:
         check_id(request.limit_id, "limit_id")
+        await self._look_up_window(request.limit)
         made = await self._limits.create(
             self._limit_of(request.limit, request.limit_id),
             actor=call.actor, key=call.key, validate_only=request.validate_only,
         )  # fmt: skip
+        await self._control.settled()
         return _message(made)
 
     async def get_limit(self, request: pb.GetLimitRequest, _call: Call) -> pb.Limit:
@@ -110,6 +112,7 @@ class QueueService(Service):
 
     async def update_limit(self, request: pb.UpdateLimitRequest, call: Call) -> pb.Limit:
         limit_id = id_of(request.limit.name, "limits", "limit.name")
+        await self._look_up_window(request.limit)
 
         def change(old: Limit) -> Limit:
             return self._limit_of(merged(_message(old), request.limit, request.update_mask), limit_id)
@@ -118,6 +121,7 @@ class QueueService(Service):
             limit_id, change, etag=request.limit.etag, actor=call.actor, key=call.key,
             validate_only=request.validate_only,
         )  # fmt: skip
+        await self._control.settled()
         return _message(made)
 
     async def delete_limit(self, request: pb.DeleteLimitRequest, call: Call) -> Empty:
@@ -125,7 +129,13 @@ class QueueService(Service):
             id_of(request.name, "limits"),
             etag=request.etag, actor=call.actor, key=call.key, validate_only=request.validate_only,
         )  # fmt: skip
+        await self._control.settled()
         return Empty()
+
+    async def _look_up_window(self, message: pb.Limit) -> None:
+        """So that `_limit_of`, which may run in the writer's thread, finds a window that was made a moment ago."""
+        if message.window:
+            await self._windows.known(id_of(message.window, "windows", "limit.window"))
 
     def _limit_of(self, message: pb.Limit, limit_id: str) -> Limit:
         """Raises InvalidArgument (VALUE_INVALID, WINDOW_UNKNOWN)."""
