@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Literal, Protocol
 
 import sqlalchemy
+from hypersdk.errors import HyperError
 from sqlalchemy import Connection
 
 
@@ -36,6 +37,10 @@ class Backend(Protocol):
 
     def end(self, conn: Connection, revision: int) -> None:
         """Last thing in a transaction that took revisions up to `revision`."""
+        ...
+
+    def cause(self, failure: HyperError) -> HyperError:
+        """What really keeps us from writing, where the database's own words do not tell."""
         ...
 
     def listen(self, poke: Callable[[int], None]) -> Callable[[], None] | None:

@@ -270,7 +270,7 @@ class Store:
             self._seen = self._taken = tx.revision
             self._looked = time.monotonic()
         except Exception as exc:  # noqa: BLE001 - whatever it was, nothing of the group is durable, and each waiter must hear of it
-            failure = translate(exc)
+            failure = self.backend.cause(translate(exc))
             foreign = []
             for work in group:
                 work.error = work.error or failure

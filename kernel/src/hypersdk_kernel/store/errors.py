@@ -53,7 +53,7 @@ def _by_words(text: str) -> HyperError | None:
     if "disk is full" in text or "disk I/O error" in text:
         return _full(text)
     if "readonly database" in text:
-        return _read_only(text, "check its permissions")
+        return read_only(text, "check its permissions")
     if "malformed" in text or "not a database" in text:
         return _corrupt(text)
     if "locked" in text or "busy" in text:
@@ -67,7 +67,7 @@ def _by_state(state: str | None, text: str) -> HyperError | None:
     if state == "53100":
         return _full(text)
     if state == "25006":
-        return _read_only(text, "it is a standby, or was set to read-only")
+        return read_only(text, "it is a standby, or was set to read-only")
     if state in {"XX001", "XX002"}:
         return _corrupt(text)
     if state in _BUSY:
@@ -92,7 +92,8 @@ def _full(text: str) -> ResourceExhausted:
     )
 
 
-def _read_only(text: str, hint: str) -> FailedPrecondition:
+def read_only(text: str, hint: str) -> FailedPrecondition:
+    """STORE_READ_ONLY."""
     return FailedPrecondition(f"the kernel's database is read-only ({text}); {hint}", reason="STORE_READ_ONLY")
 
 

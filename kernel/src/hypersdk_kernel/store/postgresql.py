@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import sqlalchemy
 import structlog
-from hypersdk.errors import FailedPrecondition, FieldViolation, InvalidArgument
+from hypersdk.errors import FailedPrecondition, FieldViolation, HyperError, InvalidArgument
 from sqlalchemy import URL, Connection, func, select, update
 from sqlalchemy.exc import ArgumentError
 
@@ -115,6 +115,9 @@ class Postgresql:
     def end(self, conn: Connection, revision: int) -> None:
         conn.execute(_ADVANCE, {"revision": revision})
         conn.execute(_NOTIFY, {"payload": str(revision)})
+
+    def cause(self, failure: HyperError) -> HyperError:
+        return failure
 
     def listen(self, poke: Callable[[int], None]) -> Callable[[], None] | None:
         stopped = threading.Event()

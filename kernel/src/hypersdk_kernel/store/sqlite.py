@@ -7,13 +7,16 @@ writer, so revisions are counted in memory.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import sqlalchemy
-from hypersdk.errors import DataLoss
+from hypersdk.errors import DataLoss, HyperError
 from sqlalchemy import Connection, event
+
+from hypersdk_kernel.store.errors import read_only
 
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "mmap_size=268435456")
 
@@ -49,6 +52,18 @@ class Sqlite:
 
     def end(self, conn: Connection, revision: int) -> None:
         """The next start reads the newest revision from the log."""
+
+    def cause(self, failure: HyperError) -> HyperError:
+        """A file that was opened for writing and may not be written any more (its file system was remounted read-only)
+        is an I/O error to SQLite, as a full disk can be. Asked by access(2): opening and closing the file ourselves
+        would drop SQLite's POSIX locks on it."""
+        if failure.reason != "DISK_FULL":
+            return failure
+        log = self.path.with_name(f"{self.path.name}-wal")
+        for file in (self.path.parent, self.path, log):
+            if file.exists() and not os.access(file, os.W_OK):
+                return read_only(f"{file} cannot be written", "see whether its file system is mounted read-only")
+        return failure
 
     def listen(self, poke: Callable[[int], None]) -> Callable[[], None] | None:  # noqa: ARG002 - see Backend
         return None
