@@ -1,5 +1,5 @@
-"""The kernel's disk fills up or becomes read-only, or another program locks its database, while jobs run and are submitted: refused with a
-clear error, nothing acknowledged is lost or doubled, and it goes on by itself afterwards."""
+"""The kernel's disk fills up or becomes read-only, or another program locks its database, while jobs run and are
+submitted: refused with a clear error, nothing acknowledged is lost or doubled, and it goes on by itself afterwards."""
 
 import contextlib
 import os

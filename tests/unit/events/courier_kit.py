@@ -76,8 +76,12 @@ class Kit:
                 return delay
         raise AssertionError("the courier does not come to rest")
 
+    def read(self, fn):
+        with self.store.backend.engine.connect() as conn, conn.begin():
+            return fn(conn)
+
     def position(self, name="ops"):
-        return self.store.read_now(lambda conn: rows.position(conn, name))
+        return self.read(lambda conn: rows.position(conn, name))
 
     def letters(self, name="ops"):
-        return self.store.read_now(lambda conn: rows.letters(conn, name, 100, (0, "")))
+        return self.read(lambda conn: rows.letters(conn, name, 100, (0, "")))

@@ -26,7 +26,7 @@ async def kit(database):
 
 def told(kit):
     """Types of what is in the log about the subscription itself."""
-    found = kit.store.read_now(lambda conn: event_rows.page(conn, 0, 1000))
+    found = kit.read(lambda conn: event_rows.page(conn, 0, 1000))
     return [event.type for event in found if event.subject == "subscriptions/ops"]
 
 

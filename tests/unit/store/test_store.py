@@ -65,7 +65,7 @@ async def test_a_function_that_fails_takes_only_itself_back(store):
     )
     assert isinstance(results[1], ValueError)
     assert [r.id for r in (results[0], results[2])] == ["a", "b"]
-    assert store.read_now(lambda c: jobs.get(c, "bad")) is None
+    assert await store.near(lambda c: jobs.get(c, "bad")) is None
     assert [e.subject for e in await store.read(lambda c: page(c, 0, 10))] == ["jobs/a", "jobs/b"]
 
 
@@ -85,7 +85,7 @@ async def test_a_waiter_that_was_cancelled_does_not_undo_the_write(store):
     await asyncio.sleep(0)
     task.cancel()
     await store.write(adding("b"))
-    assert store.read_now(lambda c: jobs.get(c, "a")) is not None
+    assert await store.near(lambda c: jobs.get(c, "a")) is not None
 
 
 async def test_what_was_acknowledged_is_there_after_a_kill(database):
@@ -170,7 +170,7 @@ async def test_pages_of_jobs_neither_repeat_nor_skip(store):
     for i in range(25):
         await store.write(adding(f"j{i:02}"))
     seen, after = [], None
-    while found := store.read_now(lambda c, after=after: jobs.page(c, 7, after=after)):
+    while found := await store.near(lambda c, after=after: jobs.page(c, 7, after=after)):
         seen += [j.id for j in found]
         after = (found[-1].create_time, found[-1].id)
     assert seen == [f"j{i:02}" for i in reversed(range(25))]

@@ -10,12 +10,14 @@ Not here: starting (dispatcher), the gates' rules.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 
 import structlog
 
 from hypersdk_kernel.engine.alarms import Alarms
+from hypersdk_kernel.engine.background import Persist
 from hypersdk_kernel.engine.gates import Doom, Gate, Hold
 from hypersdk_kernel.engine.queue import ReadyQueue
 from hypersdk_kernel.engine.transitions import change, load
@@ -27,9 +29,8 @@ from hypersdk_kernel.store.engine import LeaderStore, Tx
 
 log = structlog.get_logger(__name__)
 
-Persist = Callable[[str, Callable[[], Coroutine[Any, Any, None]]], None]
-"""Run an action in the background, repeated until the store takes it: (name for the log, action)."""
-
+_LOOKED_AT = 200
+"""Jobs read at once to be reconsidered."""
 _DUE = {JobState.QUEUED, JobState.WAITING}
 
 
@@ -46,13 +47,17 @@ class Admission:
     ) -> None:
         self.gates: list[Gate] = []
         self.queue = ReadyQueue()
-        self.alarms = Alarms(clock, self._reconsider_one)
+        self.alarms = Alarms(clock, lambda job_id: self.reconsider([job_id]))
         self._store = store
         self._clock = clock
         self._facts = facts
         self._persist = persist
         self._pump = pump
         self._held: dict[str, Hold] = {}
+        self._opened = False
+        self._unseen: dict[str, object] = {}
+        """Who is to be reconsidered, and by which asking; not any more when it is taken or forgotten meanwhile."""
+        self._looking = False
 
     def judge(self, job: Job) -> Hold | Doom | None:
         """The first gate that keeps `job` back, or None. A gate that is not reached forgets what it knew."""
@@ -65,6 +70,7 @@ class Admission:
 
     def take(self, job: Job) -> None:
         """`job`, which is in the store, is QUEUED or WAITING: queue it, hold it, or end it."""
+        self._unseen.pop(job.id, None)
         verdict = self.judge(job)
         if isinstance(verdict, Doom):
             self.forget(job.id)
@@ -82,6 +88,7 @@ class Admission:
 
     def forget(self, job_id: str) -> None:
         """The job neither waits nor is queued any more."""
+        self._unseen.pop(job_id, None)
         self.queue.remove(job_id)
         self._unhold(job_id)
         self.alarms.clear(job_id)
@@ -89,10 +96,14 @@ class Admission:
             gate.forget(job_id)
 
     def reconsider(self, job_ids: Iterable[str]) -> None:
-        """Look at the gates of these jobs again."""
-        for job_id in job_ids:
-            self._reconsider_one(job_id)
-        self._pump()
+        """Look at the gates of these jobs again, soon. Nothing where nothing is dispatched."""
+        if not self._opened:
+            return
+        asking = object()
+        self._unseen.update((job_id, asking) for job_id in job_ids)
+        if self._unseen and not self._looking:
+            self._looking = True
+            self._persist("held jobs", self._look)
 
     def reconsider_all(self) -> None:
         """Something that may concern every held job has changed."""
@@ -113,10 +124,13 @@ class Admission:
         return list(self._held)
 
     def open(self) -> None:
+        self._opened = True
         self.alarms.open()
 
     def close(self) -> None:
         """Forget every job."""
+        self._opened = False
+        self._unseen.clear()
         self.alarms.close()
         for job_id in self._held:
             for gate in self.gates:
@@ -124,13 +138,26 @@ class Admission:
         self._held.clear()
         self.queue.clear()
 
-    def _reconsider_one(self, job_id: str) -> None:
-        job = self._store.read_now(lambda conn: rows.get(conn, job_id))
+    async def _look(self) -> None:
+        self._looking = True
+        try:
+            while self._unseen:
+                asked = dict(islice(self._unseen.items(), _LOOKED_AT))
+                found = await self._store.near(lambda conn, ids=list(asked): rows.get_many(conn, ids))  # type: ignore[misc]
+                for job_id, asking in asked.items():
+                    if self._unseen.get(job_id) is asking:
+                        del self._unseen[job_id]
+                        self._looked(job_id, found.get(job_id))
+                self._pump()
+                await asyncio.sleep(0)  # a database at hand answers without letting anybody else go on
+        finally:
+            self._looking = False
+
+    def _looked(self, job_id: str, job: Job | None) -> None:
         if job is None or job.state not in _DUE or job.cancel_requested:
             self._unhold(job_id)
-            return
-        self.take(job)
-        self._pump()
+        else:
+            self.take(job)
 
     def _hold(self, job: Job, hold: Hold) -> None:
         before = self._held.get(job.id)

@@ -11,6 +11,9 @@ from hypersdk.errors import HyperError
 
 log = structlog.get_logger(__name__)
 
+Persist = Callable[[str, Callable[[], Coroutine[Any, Any, None]]], None]
+"""Run an action in the background, repeated until the store takes it: (name for the log, action)."""
+
 _STORE_RETRY_S = 2.0
 
 

@@ -11,12 +11,13 @@ Not here: which hours are good (the plugin), and windows (a gate of their own).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import structlog
 from hypersdk.errors import HyperError, Internal, from_exception
 
+from hypersdk_kernel.engine.background import Persist
 from hypersdk_kernel.engine.gates import Doom, Hold, Reconsider
 from hypersdk_kernel.engine.transitions import load, note
 from hypersdk_kernel.model.clock import Clock
@@ -32,9 +33,6 @@ ASK_TIMEOUT_S = 10.0
 MAX_REASON = 300
 
 Advice = tuple[float, str]
-Spawn = Callable[[str, Callable[[], Coroutine[Any, Any, None]]], None]
-"""Run an action in the background, repeated until the store takes it: (name for the log, action)."""
-
 
 class Registry(Protocol):
     def turn(self, name: str) -> ActiveComponent: ...
@@ -59,7 +57,7 @@ class CarbonGate:
     """See the module's docstring."""
 
     def __init__(
-        self, store: Store, clock: Clock, registry: Registry, hosts: Hosts, spawn: Spawn, reconsider: Reconsider
+        self, store: Store, clock: Clock, registry: Registry, hosts: Hosts, spawn: Persist, reconsider: Reconsider
     ) -> None:
         self._store = store
         self._clock = clock

@@ -59,7 +59,7 @@ class Connections:
         """Raises AlreadyExists (CONNECTION_EXISTS), InvalidArgument (SPEC_INVALID, COMPONENT_UNKNOWN,
         SECRET_IN_CONFIG)."""
         check_id(connection_id, "connection_id")
-        self._check(component, config)
+        await self._check(component, config)
         now = self._clock.now()
         new = Connection(
             connection_id, str(uuid.uuid4()), component, dict(config), now, now, display_name, dict(labels or {})
@@ -116,7 +116,7 @@ class Connections:
                 violations=tuple(FieldViolation(f"connection.{f}", "cannot change") for f in sorted(unknown)),
             )
         if "config" in changes:
-            self._check((await self.get(connection_id)).component, changes["config"])
+            await self._check((await self.get(connection_id)).component, changes["config"])
 
         def change(tx: Tx) -> Connection:
             old = _load(tx, connection_id, etag)
@@ -194,7 +194,7 @@ class Connections:
         found = await self._store.near(lambda conn: [rows.get(conn, i) for i in wanted])
         return {c.id: c.component for c in found if c is not None}
 
-    def _check(self, component: str, config: Mapping[str, Any]) -> None:
+    async def _check(self, component: str, config: Mapping[str, Any]) -> None:
         try:
             manifest = self._registry.component(component).manifest
         except NotFound as exc:
@@ -204,12 +204,11 @@ class Connections:
                 violations=(FieldViolation("connection.component", exc.message),),
             ) from exc
         taskspec.validate(manifest.config_schema, dict(config), "connection.config", "the connection's config is wrong")
+        fields = manifest.secret_fields()
+        named = filter(None, (vault_of(config.get(field)) for field in fields))
         vault_needs_none = manifest.kind == "secrets"  # else two vaults could wait for each other
-        check_references(config, manifest.secret_fields(), lambda i: not vault_needs_none and self._is_vault(i))
-
-    def _is_vault(self, connection_id: str) -> bool:
-        found = self._store.read_now(lambda conn: rows.get(conn, connection_id))
-        return found is not None and found.component.startswith("secrets/")
+        found = {} if vault_needs_none else await self.components(named)
+        check_references(config, fields, lambda i: found.get(i, "").startswith("secrets/"))
 
     def _secret_users(self, tx: Tx, vault: Connection) -> list[str]:
         """Connections that take a secret from `vault`. One whose plugin has gone is taken at its word."""

@@ -2,16 +2,20 @@
 
 Who waits for whom is kept by the job waited for, so that an end costs as much as it has dependents, whatever else
 waits. After a restart the jobs are judged anew and enter themselves again.
+
+How the jobs waited for are is in memory, or in a database at hand. Where it takes a server, the job is held while that
+is asked, and what it said is kept until an end changes it or the waiting job is forgotten or ends.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from hypersdk.errors import FailedPrecondition
 
-from hypersdk_kernel.engine.gates import Doom, Hold, Reconsider
+from hypersdk_kernel.engine.background import Persist
+from hypersdk_kernel.engine.gates import Doom, Hold, NotAtHand, Reconsider
 from hypersdk_kernel.model.dependency import Dependency, Unmet, Verdict, judge
 from hypersdk_kernel.model.event import Event
 from hypersdk_kernel.model.job import Job, JobEvent
@@ -23,20 +27,34 @@ _NAMED = 5
 
 
 class DependencyGate:
-    """A Gate. `lookup` gives a job by id, or None."""
+    """A Gate. `lookup` gives a job by id, or None, or raises NotAtHand; `fetch` gives those of many that there are."""
 
-    def __init__(self, lookup: Callable[[str], Job | None], reconsider: Reconsider) -> None:
+    def __init__(
+        self,
+        lookup: Callable[[str], Job | None],
+        fetch: Callable[[Sequence[str]], Awaitable[Mapping[str, Job]]],
+        persist: Persist,
+        reconsider: Reconsider,
+    ) -> None:
         self._lookup = lookup
+        self._fetch = fetch
+        self._persist = persist
         self._reconsider = reconsider
         self._waiters: defaultdict[str, set[str]] = defaultdict(set)
         self._awaited: dict[str, tuple[str, ...]] = {}
+        self._asking: dict[str, object] = {}
+        self._fetched: dict[str, Mapping[str, Job]] = {}
+        """By the job that waits: what the store said of those that were not in memory."""
 
     def judge(self, job: Job, _now: float, /) -> Hold | Doom | None:
         if not job.dependencies:
             return None
+        known = self._known(job)
+        if known is None:
+            return Hold("DEPENDENCY", "the store is being asked how the jobs are that it waits for", None, "wait")
         waiting: list[Dependency] = []
         for dependency in job.dependencies:
-            found = self._lookup(dependency.job_id)
+            found = known[dependency.job_id]
             verdict = judge(dependency, found)
             if verdict is Verdict.WAIT:
                 waiting.append(dependency)
@@ -56,14 +74,53 @@ class DependencyGate:
 
     def forget(self, job_id: str) -> None:
         self._enter(job_id, ())
+        self._unlearn(job_id)
 
     def notice(self, events: list[Event]) -> None:
         """Store.on_commit: have those looked at that wait for a job which has ended."""
         for event in events:
             if event.type in ENDINGS:
-                waiters = self._waiters.pop(event.subject.removeprefix("jobs/"), None)
+                job_id = event.subject.removeprefix("jobs/")
+                self._unlearn(job_id)
+                waiters = self._waiters.pop(job_id, None)
                 if waiters:
+                    for waiter in waiters:
+                        self._unlearn(waiter)
                     self._reconsider(sorted(waiters))
+
+    def _known(self, job: Job) -> dict[str, Job | None] | None:
+        """How those are that `job` waits for; None: it is being asked."""
+        known: dict[str, Job | None] = {}
+        for dependency in job.dependencies:
+            try:
+                known[dependency.job_id] = self._lookup(dependency.job_id)
+            except NotAtHand:
+                fetched = self._fetched.get(job.id)
+                if fetched is None:
+                    self._ask(job)
+                    return None
+                known[dependency.job_id] = fetched.get(dependency.job_id)
+        return known
+
+    def _ask(self, job: Job) -> None:
+        wanted = tuple(d.job_id for d in job.dependencies)
+        self._enter(job.id, wanted)  # an end that comes while we ask makes the answer void
+        token = self._asking[job.id] = object()
+
+        async def ask() -> None:
+            if self._asking.get(job.id) is not token:
+                return
+            found = await self._fetch(wanted)
+            if self._asking.get(job.id) is token:
+                del self._asking[job.id]
+                self._fetched[job.id] = found
+                self._reconsider([job.id])
+
+        self._persist(job.name, ask)
+
+    def _unlearn(self, job_id: str) -> None:
+        self._asking.pop(job_id, None)
+        self._fetched.pop(job_id, None)
 
     def _enter(self, job_id: str, awaited: tuple[str, ...]) -> None:
         for upstream in self._awaited.pop(job_id, ()):

@@ -61,7 +61,7 @@ class Engine:
         self.reopening = Reopening(clock, self.window_book, self.jobs)
         self.bandwidth = Bandwidth(self.dispatcher.queue, self.window_book, self.dispatcher.moving)
         self.explainer = Explainer(clock, self.dispatcher, self.control)
-        dependencies = DependencyGate(self.jobs.peek, admission.reconsider)
+        dependencies = DependencyGate(self.jobs.peek, self.jobs.some, self.dispatcher.persist, admission.reconsider)
         admission.gates += [dependencies, self.window_book]
         self.dispatcher.overrun.closings.append(self.window_book)
         self.dispatcher.on_running.append(self.bandwidth.rebalance)

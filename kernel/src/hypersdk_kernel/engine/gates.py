@@ -17,6 +17,11 @@ from hypersdk.errors import HyperError
 
 from hypersdk_kernel.model.job import Job, JobEvent
 
+
+class NotAtHand(LookupError):
+    """A server would have to be asked, which a gate must not wait for."""
+
+
 Reconsider = Callable[[Iterable[str]], None]
 """Look at the gates of these jobs again, soon."""
 

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement
 
 from hypersdk_kernel.engine.dispatcher import Dispatcher
+from hypersdk_kernel.engine.gates import NotAtHand
 from hypersdk_kernel.engine.submission import Submission, exists
 from hypersdk_kernel.engine.transitions import change, has_open_attempt, load, not_found, note
 from hypersdk_kernel.model.clock import Clock
@@ -116,9 +117,24 @@ class Jobs:
         return self._live(job)
 
     def peek(self, job_id: str) -> Job | None:
-        """The job as the store has it, or None."""
+        """The job as the store has it, or None. Raises NotAtHand when that would take asking a server: see `some`."""
         job = self._recent.get(job_id) if self._store.current else None
+        if job is None and self._store.shared:
+            raise NotAtHand(job_id)
         return job or self._store.read_now(lambda conn: rows.get(conn, job_id))
+
+    async def some(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        """Those of them that there are, as the store has them."""
+        held = self._recent if self._store.current else {}
+        found = {job_id: held[job_id] for job_id in job_ids if job_id in held}
+        missing = [job_id for job_id in job_ids if job_id not in found]
+        for start in range(0, len(missing), _PAGE):
+            part = missing[start : start + _PAGE]
+            read = await self._store.near(lambda conn, part=part: rows.get_many(conn, part))  # type: ignore[misc]
+            for job in read.values():
+                self._keep(job)
+            found |= read
+        return found
 
     async def page(
         self,

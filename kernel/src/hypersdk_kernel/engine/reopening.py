@@ -13,6 +13,7 @@ from hypersdk_kernel.engine.windows import WindowBook
 from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.event import Event
 from hypersdk_kernel.model.job import Job, JobState
+from hypersdk_kernel.store import codec
 
 
 class Reopening:
@@ -41,7 +42,7 @@ class Reopening:
             return  # the leader's business
         for event in events:
             if event.type == "job.paused":
-                job = self._jobs.peek(event.subject.removeprefix("jobs/"))
+                job = codec.job_of(event.payload)
                 if job is not None:
                     self._consider(job)
 
@@ -72,6 +73,6 @@ class Reopening:
 
     async def _resume(self, job_id: str) -> None:
         self._window_of.pop(job_id, None)
-        job = self._jobs.peek(job_id)
+        job = (await self._jobs.some([job_id])).get(job_id)
         if job is not None and job.state is JobState.PAUSED and job.paused_by == WINDOW:
             await self._jobs.resume(job_id, actor="kernel")

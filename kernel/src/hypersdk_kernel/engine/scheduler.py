@@ -108,7 +108,7 @@ class Scheduler:
             self._set(schedule_id, now + _BROKEN_S)
 
     async def _fire(self, schedule_id: str, now: float) -> None:
-        schedule = self._store.read_now(lambda conn: rows.get(conn, schedule_id))
+        schedule = await self._store.near(lambda conn: rows.get(conn, schedule_id))
         if schedule is None:
             self._due.pop(schedule_id, None)
             return
@@ -120,7 +120,7 @@ class Scheduler:
         await self._firing.give_up(schedule, todo)
         for number, occurrence in enumerate(todo.run):
             if number:
-                schedule = self._store.read_now(lambda conn: rows.get(conn, schedule_id))
+                schedule = await self._store.near(lambda conn: rows.get(conn, schedule_id))
                 if schedule is None:
                     return
             await self._firing.fire(schedule, occurrence)

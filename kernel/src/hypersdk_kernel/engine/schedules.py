@@ -80,7 +80,7 @@ class Schedules:
 
     async def get(self, schedule_id: str) -> Schedule:
         """Raises NotFound (SCHEDULE_NOT_FOUND)."""
-        found = self._store.read_now(lambda conn: rows.get(conn, schedule_id))
+        found = await self._store.near(lambda conn: rows.get(conn, schedule_id))
         if found is None:
             raise _not_found(schedule_id)
         return found

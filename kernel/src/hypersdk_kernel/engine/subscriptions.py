@@ -97,7 +97,7 @@ class Subscriptions:
 
     async def get(self, subscription_id: str) -> tuple[Subscription, Position, int]:
         """With where it is and the number of its dead letters. Raises NotFound (SUBSCRIPTION_NOT_FOUND)."""
-        found = self._store.read_now(
+        found = await self._store.near(
             lambda conn: (
                 rows.get(conn, subscription_id),
                 rows.position(conn, subscription_id),

@@ -67,8 +67,10 @@ class QueueService(Service):
         queue, now = self._dispatcher.queue, self._clock.now()
         order = [place[3] for place in sorted(queue.orders())]
         out = pb.ListQueueResponse()
-        for position, job_id in enumerate(order[start : start + size], start):
-            job = self._jobs.peek(job_id)
+        shown = order[start : start + size]
+        jobs = await self._jobs.some(shown)
+        for position, job_id in enumerate(shown, start):
+            job = jobs.get(job_id)
             if job is not None:
                 out.entries.add(job=job_message(job), position=position, blocked_by=queue.blocked_by(job_id, now))
         if start + size < len(order):

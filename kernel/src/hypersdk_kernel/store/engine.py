@@ -91,7 +91,6 @@ class LeaderStore:
         self._store = store
         self.read = store.read
         self.near = store.near
-        self.read_now = store.read_now
 
     @property
     def last_revision(self) -> int:
@@ -193,7 +192,8 @@ class Store:
         return await self.read(fn) if self.shared else self.read_now(fn)
 
     def read_now(self, fn: Callable[[Connection], T]) -> T:
-        """Run `fn` in this thread, which a server across a network would hold up; see `near`."""
+        """Run `fn` in this thread. Not where a server would hold it up, and all that the loop does with it: `near`."""
+        assert not self.shared
         if self._near is None:
             self._near = self._engine.connect()
         try:
