@@ -258,6 +258,14 @@ async def test_a_request_repeated_with_its_id_is_answered_once(kernel):
         await kernel.install("1.0", key=RequestKey(key.request_id, "Install", b"\2" * 32))
 
 
+async def test_a_request_that_comes_twice_at_once_is_carried_out_once(kernel):
+    await kernel.install("1.0")
+    await kernel.install("2.0")
+    key = RequestKey("3f2b8a50-8a6c-4f0e-9d39-1d4f4c1f0003", "RollbackPlugin", b"\1" * 32)
+    await asyncio.gather(*(kernel.life.roll_back(ID, actor="test", key=key) for _ in range(2)))
+    assert await kernel.version() == "1.0"
+
+
 async def test_a_note_of_a_generation_that_comes_after_its_end_does_not_bring_it_back(kernel):
     plugin = await kernel.install("1.0")
     await kernel.ledger.forget(list(plugin.generations), "test", None)
@@ -294,8 +302,11 @@ async def test_what_a_job_is_pinned_to_stays(kernel):
         await kernel.removal.uninstall(ID, 1, actor="test")
     assert caught.value.reason == "GENERATION_PINNED"
     await eventually(lambda: kernel.states()[2] is S.RETIRED)
-    assert [g.number for g in await kernel.removal.collect_garbage(actor="test", validate_only=True)] == [2]
-    assert [g.number for g in await kernel.removal.collect_garbage(actor="test")] == [2]
+    assert await kernel.removal.collect_garbage(actor="test", validate_only=True) == [f"plugins/{ID}/generations/2"]
+    key = RequestKey("3f2b8a50-8a6c-4f0e-9d39-1d4f4c1f0002", "CollectGarbage", b"\1" * 32)
+    assert await kernel.removal.collect_garbage(actor="test", key=key) == [f"plugins/{ID}/generations/2"]
+    assert await kernel.removal.collect_garbage(actor="test", key=key) == [f"plugins/{ID}/generations/2"]
+    assert await kernel.removal.collect_garbage(actor="test") == []
     assert sorted(kernel.states()) == [1, 3, 4, 5]
     assert await kernel.version() == "4.0"
 
@@ -309,6 +320,14 @@ async def developed(tmp_path):
     made = await Kernel.start(tmp_path, lambda now: discover(now, [str(site)]))
     yield made, site / "hypersdk_format_swapped" / "__init__.py"
     await made.stop()
+
+
+async def test_a_repeated_reload_that_found_nothing_new_does_not_look_again(developed):
+    kernel, source = developed
+    key = RequestKey("3f2b8a50-8a6c-4f0e-9d39-1d4f4c1f0004", "ReloadPlugin", b"\1" * 32)
+    await kernel.life.reload(ID, actor="test", key=key)
+    source.write_text(source.read_text().replace('"1.0"', '"edited"'))
+    assert len((await kernel.life.reload(ID, actor="test", key=key)).generations) == 1
 
 
 async def test_a_reload_swaps_to_what_the_files_say_now(developed):

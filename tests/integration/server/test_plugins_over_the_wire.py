@@ -4,12 +4,13 @@ import contextlib
 import json
 import threading
 import time
+import uuid
 
 import grpc
 import pytest
 from hypersdk.api.formats.v1 import formats_pb2, formats_pb2_grpc
 from hypersdk.client import Client
-from hypersdk.errors import FailedPrecondition, HyperError, InvalidArgument, NotFound
+from hypersdk.errors import AlreadyExists, FailedPrecondition, HyperError, InvalidArgument, NotFound
 from integration.server.conftest import details_of
 from support.daemon import Daemon
 from support.sourcetrees import make_tree
@@ -62,6 +63,20 @@ def test_versions_come_and_go_through_the_api_and_outlive_the_daemon(swapper, tm
         client.plugins.uninstall(NAME)
         with pytest.raises(NotFound):
             client.plugins.get(NAME)
+
+
+def test_a_repeated_upload_is_answered_and_not_installed_again(swapper, tmp_path):
+    request_id = str(uuid.uuid4())
+    first, second = (make_wheel(tmp_path, number) for number in ("1.0", "2.0"))
+    with connect(swapper) as client:
+        client.plugins.upload(first, request_id=request_id)
+        client.plugins.upload(second)
+        assert client.plugins.upload(first, request_id=request_id).active_generation.version == "2.0"
+        assert version(client) == "2.0"
+        again = make_wheel(tmp_path, "1.0", code=FORMAT_CODE + "# another file of that name")
+        with pytest.raises(AlreadyExists) as reused:
+            client.plugins.upload(again, request_id=request_id)
+    assert reused.value.reason == "REQUEST_ID_REUSED"
 
 
 def test_what_is_wrong_with_a_request_or_a_wheel_is_said(swapper, tmp_path):

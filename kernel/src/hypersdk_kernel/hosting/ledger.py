@@ -91,6 +91,16 @@ class Ledger:
         """Whether this request was answered before."""
         return await self._known(key) is not None
 
+    async def listed(self, key: RequestKey | None) -> list[str] | None:
+        """The names that `remember` was given for this request, when it was answered before."""
+        known = await self._known(key)
+        return None if known is None else [str(name) for name in known]
+
+    async def remember(self, key: RequestKey | None, names: Sequence[str]) -> None:
+        """This request is answered with `names`, from now on."""
+        if key is not None:
+            await self._store.write(lambda tx: requests.once(tx, key, list, list, lambda: names))
+
     async def next_number(self, plugin_id: str) -> int:
         """The number of the plugin's next generation; the plugin's lock keeps it from being given twice."""
         return await self._store.read(lambda conn: rows.next_number(conn, plugin_id))

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hypersdk.errors import FailedPrecondition, FieldViolation, HyperError, InvalidArgument, NotFound
 from packaging.requirements import InvalidRequirement, Requirement
@@ -75,6 +76,9 @@ class Lifecycle:
         build = await asyncio.to_thread(self._add, source, signature, keep=not validate_only)
         plugin_id = self._id_of(build.generation.distribution)
         async with self.locks[plugin_id]:
+            known = await self._ledger.recall(key)  # again: it may have come twice at once
+            if known is not None:
+                return known
             origin = replace(build.generation.provenance, actor=actor)
             if origin.via == "path":
                 origin = replace(origin, via=via)
@@ -110,10 +114,10 @@ class Lifecycle:
         activated or withdrawn. To the active one: withdraw the canary. Raises NotFound, FailedPrecondition
         (GENERATION_GONE, COMPONENT_CONFLICT, CANARY_REFUSED, HOST_START_FAILED, PLUGIN_SELF_CHECK_FAILED); then the old
         one serves as if nothing had been."""
-        known = await self._ledger.recall(key)
-        if known is not None:
-            return known
         async with self.locks[plugin_id]:
+            known = await self._ledger.recall(key)
+            if known is not None:
+                return known
             generation = self.generation(plugin_id, number)
             self._check_startable(generation)
             if canary_percent:
@@ -127,10 +131,10 @@ class Lifecycle:
     ) -> Plugin:
         """Withdraw the canary; without one, swap to the generation that was active before. Raises FailedPrecondition
         (NO_PREVIOUS_GENERATION) and as `activate`."""
-        known = await self._ledger.recall(key)
-        if known is not None:
-            return known
         async with self.locks[plugin_id]:
+            known = await self._ledger.recall(key)
+            if known is not None:
+                return known
             plugin = self._registry.plugin(plugin_id)
             if plugin.canary is not None:
                 return plugin if validate_only else await self._withdraw_canary(plugin_id, actor, key)
@@ -151,10 +155,10 @@ class Lifecycle:
     ) -> Plugin:
         """Read a plugin of the kernel's environment again; changed files are a new generation, which is swapped in.
         Raises FailedPrecondition (PLUGIN_IMMUTABLE; what is wrong with the files) and as `activate`."""
-        known = await self._ledger.recall(key)
-        if known is not None:
-            return known
         async with self.locks[plugin_id]:
+            known = await self._ledger.recall(key)
+            if known is not None:
+                return known
             plugin = self._registry.plugin(plugin_id)
             old = plugin.active
             if old is not None and old.origin == "installed":
@@ -173,7 +177,7 @@ class Lifecycle:
                 if not old.present:  # after edits that did not serve, the files are put back as they were
                     self._hosts.keep_last(old, False)
                     self._registry.put(plugin.with_generation(replace(old, present=True)))
-                return self._registry.plugin(plugin_id)
+                return await self._ledger.record(plugin_id, actor, key=key)
             twin = next((g for g in plugin.generations if g.digest == fresh.digest and g.origin != "installed"), None)
             failed = fresh.state is GenerationState.FAILED
             generation = replace(
@@ -198,12 +202,14 @@ class Lifecycle:
         if known is not None:
             return known
         plugin = self._registry.plugin(plugin_id)
-        serving = [g for g in (plugin.active, plugin.canary) if g is not None]
-        if validate_only or not serving:
+        if validate_only:
             return plugin
-        for generation in plugin.generations:
-            self._hosts.reset(generation)
-        return await self._ledger.record(plugin_id, actor, ("plugin.reset", serving[0], {}), key=key)
+        serving = [g for g in (plugin.active, plugin.canary) if g is not None]
+        if serving:
+            for generation in plugin.generations:
+                self._hosts.reset(generation)
+        happened: list[tuple[str, Generation, dict[str, Any]]] = [("plugin.reset", g, {}) for g in serving[:1]]
+        return await self._ledger.record(plugin_id, actor, *happened, key=key)
 
     def generation_of(self, plugin_id: str, version: str) -> Generation:
         """The newest generation of a version, one that can be started before others. Raises NotFound

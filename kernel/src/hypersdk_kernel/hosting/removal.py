@@ -35,6 +35,7 @@ class Removal:
         self._builds = builds
         self._registry = registry
         self._hosts = hosts
+        self._collecting = asyncio.Lock()
 
     async def uninstall(
         self,
@@ -48,9 +49,9 @@ class Removal:
         """Remove an installed generation, or without `number` all that were installed of the plugin; then what
         the daemon's environment has of it takes over, if it has. Raises NotFound (PLUGIN_NOT_FOUND,
         GENERATION_NOT_FOUND), FailedPrecondition (PLUGIN_BUNDLED, GENERATION_ACTIVE, GENERATION_PINNED)."""
-        if await self._ledger.answered(key):
-            return
         async with self._lifecycle.locks[plugin_id]:
+            if await self._ledger.answered(key):
+                return
             plugin = self._registry.plugin(plugin_id)
             if number is None:
                 gone = [g for g in plugin.generations if g.origin == "installed"]
@@ -65,18 +66,30 @@ class Removal:
                 self._lifecycle.swap.withdraw_canary(plugin_id)
             await self._forget(plugin_id, gone, actor, key)
 
-    async def collect_garbage(self, *, actor: str, validate_only: bool = False) -> list[Generation]:
+    async def collect_garbage(
+        self, *, actor: str, validate_only: bool = False, key: RequestKey | None = None
+    ) -> list[str]:
         """Remove the generations that are neither active, nor the previous one of their plugin, nor pinned by a job
-        that has not ended, nor installed and never tried. Those removed."""
+        that has not ended, nor installed and never tried. The names of those removed."""
+        async with self._collecting:
+            known = await self._ledger.listed(key)
+            if known is not None:
+                return known
+            removed = await self._collect(actor, validate_only)
+            if not validate_only:
+                await self._ledger.remember(key, removed)
+            return removed
+
+    async def _collect(self, actor: str, validate_only: bool) -> list[str]:
         pinned = await self._ledger.pinned()
-        removed: list[Generation] = []
+        removed: list[str] = []
         for plugin_id in [p.id for p in self._registry.plugins()]:
             async with self._lifecycle.locks[plugin_id]:
                 plugin = self._registry.plugin(plugin_id)
                 gone = [g for g in plugin.generations if g.digest not in pinned and _is_garbage(plugin, g)]
                 if gone and not validate_only:
                     await self._forget(plugin_id, gone, actor, None)
-                removed += gone
+                removed += [generation.name for generation in gone]
         return removed
 
     async def tidy(self, plugin_id: str, keep: int = 8) -> None:

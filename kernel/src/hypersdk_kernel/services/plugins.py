@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -28,8 +29,10 @@ from hypersdk_kernel.services.pluginviews import (
 )
 from hypersdk_kernel.services.pluginwatch import PluginWatcher
 from hypersdk_kernel.services.values import duration
+from hypersdk_kernel.store.requests import RequestKey
 
 MAX_UPLOAD_BYTES = 512 << 20
+_UPLOAD = f"/{pb.DESCRIPTOR.services_by_name['PluginService'].full_name}/UploadPlugin"
 
 
 class Registry(Protocol):
@@ -108,10 +111,10 @@ class PluginService(Service):
         spec = first.upload
         with self._staging() as folder:
             wheel = folder / spec.file_name
-            await self._receive(messages, wheel)
+            digest = await self._receive(messages, wheel)
             plugin = await self._life.install(
                 wheel, actor=call.actor, activate=not spec.install_only, validate_only=spec.validate_only,
-                signature=spec.signature.encode(), via="upload",
+                key=_upload_key(spec, digest), signature=spec.signature.encode(), via="upload",
             )  # fmt: skip
         return await self._message(plugin)
 
@@ -165,8 +168,10 @@ class PluginService(Service):
         )
 
     async def collect_garbage(self, request: pb.CollectGarbageRequest, call: Call) -> pb.CollectGarbageResponse:
-        gone = await self._removal.collect_garbage(actor=call.actor, validate_only=request.validate_only)
-        return pb.CollectGarbageResponse(removed=[generation.name for generation in gone])
+        gone = await self._removal.collect_garbage(
+            actor=call.actor, validate_only=request.validate_only, key=call.key
+        )
+        return pb.CollectGarbageResponse(removed=gone)
 
     def watch_plugins(
         self, request: pb.WatchPluginsRequest, _call: Call
@@ -201,8 +206,9 @@ class PluginService(Service):
         return plugin_message(plugin, self._hosts, await self._pinned())
 
     @staticmethod
-    async def _receive(messages: AsyncIterator[pb.UploadPluginRequest], wheel: Path) -> None:
-        size = 0
+    async def _receive(messages: AsyncIterator[pb.UploadPluginRequest], wheel: Path) -> bytes:
+        """The SHA-256 of what came."""
+        size, digest = 0, hashlib.sha256()
         with wheel.open("wb") as file:
             async for message in messages:
                 if message.HasField("upload"):
@@ -216,6 +222,16 @@ class PluginService(Service):
                         retryable=False,
                     )
                 await asyncio.to_thread(file.write, message.chunk)
+                await asyncio.to_thread(digest.update, message.chunk)
+        return digest.digest()
+
+
+def _upload_key(spec: pb.UploadPluginSpec, digest: bytes) -> RequestKey | None:
+    """A stream's request is its first message and the file, so it is the same one only when both are."""
+    if not spec.request_id:
+        return None
+    whole = hashlib.sha256(spec.SerializeToString(deterministic=True) + digest).digest()
+    return RequestKey(spec.request_id.lower(), _UPLOAD, whole)
 
 
 def _required(field: str, rule: str) -> InvalidArgument:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
@@ -63,10 +62,10 @@ class AsyncCaller:
         method: grpc.aio.StreamUnaryMultiCallable[Request, Response],
         requests: Iterable[Request],
         timeout_s: float,
+        request_id: str,
     ) -> Response:
-        """The answer to a stream of requests, within `timeout_s` seconds, without retries. Raises the errors of the
-        tree."""
-        request_id = str(uuid.uuid4())
+        """The answer to a stream of requests, whose first has `request_id`, within `timeout_s` seconds, without
+        retries. Raises the errors of the tree."""
         try:
             return await method(iter(requests), timeout=timeout_s, metadata=((REQUEST_ID_HEADER, request_id),))
         except grpc.RpcError as exc:

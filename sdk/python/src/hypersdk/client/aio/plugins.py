@@ -11,6 +11,7 @@ import grpc
 from hypersdk.api.plugins.v1 import plugins_pb2, plugins_pb2_grpc
 from hypersdk.client.aio.caller import AsyncCaller
 from hypersdk.client.aio.pager import AsyncPager
+from hypersdk.client.calls import tag
 from hypersdk.signing import read_signature
 
 CHUNK_BYTES = 1 << 20
@@ -74,15 +75,16 @@ class AsyncPlugins:
         *,
         install_only: bool = False,
         validate_only: bool = False,
+        request_id: str = "",
         timeout_s: float = SWAP_TIMEOUT_S,
     ) -> plugins_pb2.Plugin:
         """`install` of a wheel on this machine, with the signature file beside it if there is one. Raises OSError when
         it cannot be read."""
         spec = plugins_pb2.UploadPluginSpec(
             file_name=wheel.name, install_only=install_only, validate_only=validate_only,
-            signature=read_signature(wheel).decode("utf-8", "replace"),
+            signature=read_signature(wheel).decode("utf-8", "replace"), request_id=request_id,
         )  # fmt: skip
-        return await self._caller.upload(self._stub.UploadPlugin, _parts(wheel, spec), timeout_s)
+        return await self._caller.upload(self._stub.UploadPlugin, _parts(wheel, spec), timeout_s, tag(spec))
 
     async def uninstall(self, name: str, *, validate_only: bool = False, request_id: str = "") -> None:
         """Remove `plugins/x` as far as it was installed, or one `plugins/x/generations/2`."""
@@ -132,9 +134,9 @@ class AsyncPlugins:
         request = plugins_pb2.ResetPluginRequest(name=name, validate_only=validate_only, request_id=request_id)
         return await self._caller.unary(self._stub.ResetPlugin, request)
 
-    async def collect_garbage(self, *, validate_only: bool = False) -> Sequence[str]:
+    async def collect_garbage(self, *, validate_only: bool = False, request_id: str = "") -> Sequence[str]:
         """Remove what nobody needs any more; the names of the generations that are gone."""
-        request = plugins_pb2.CollectGarbageRequest(validate_only=validate_only)
+        request = plugins_pb2.CollectGarbageRequest(validate_only=validate_only, request_id=request_id)
         return (await self._caller.unary(self._stub.CollectGarbage, request, SWAP_TIMEOUT_S)).removed
 
     async def watch(

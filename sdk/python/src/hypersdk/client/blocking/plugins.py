@@ -12,6 +12,7 @@ import grpc
 from hypersdk.api.plugins.v1 import plugins_pb2, plugins_pb2_grpc
 from hypersdk.client.blocking.caller import Caller
 from hypersdk.client.blocking.pager import Pager
+from hypersdk.client.calls import tag
 from hypersdk.signing import read_signature
 
 CHUNK_BYTES = 1 << 20
@@ -75,15 +76,16 @@ class Plugins:
         *,
         install_only: bool = False,
         validate_only: bool = False,
+        request_id: str = "",
         timeout_s: float = SWAP_TIMEOUT_S,
     ) -> plugins_pb2.Plugin:
         """`install` of a wheel on this machine, with the signature file beside it if there is one. Raises OSError when
         it cannot be read."""
         spec = plugins_pb2.UploadPluginSpec(
             file_name=wheel.name, install_only=install_only, validate_only=validate_only,
-            signature=read_signature(wheel).decode("utf-8", "replace"),
+            signature=read_signature(wheel).decode("utf-8", "replace"), request_id=request_id,
         )  # fmt: skip
-        return self._caller.upload(self._stub.UploadPlugin, _parts(wheel, spec), timeout_s)
+        return self._caller.upload(self._stub.UploadPlugin, _parts(wheel, spec), timeout_s, tag(spec))
 
     def uninstall(self, name: str, *, validate_only: bool = False, request_id: str = "") -> None:
         """Remove `plugins/x` as far as it was installed, or one `plugins/x/generations/2`."""
@@ -133,9 +135,9 @@ class Plugins:
         request = plugins_pb2.ResetPluginRequest(name=name, validate_only=validate_only, request_id=request_id)
         return self._caller.unary(self._stub.ResetPlugin, request)
 
-    def collect_garbage(self, *, validate_only: bool = False) -> Sequence[str]:
+    def collect_garbage(self, *, validate_only: bool = False, request_id: str = "") -> Sequence[str]:
         """Remove what nobody needs any more; the names of the generations that are gone."""
-        request = plugins_pb2.CollectGarbageRequest(validate_only=validate_only)
+        request = plugins_pb2.CollectGarbageRequest(validate_only=validate_only, request_id=request_id)
         return (self._caller.unary(self._stub.CollectGarbage, request, SWAP_TIMEOUT_S)).removed
 
     def watch(

@@ -623,6 +623,7 @@ class UploadPluginSpec(_message.Message):
     INSTALL_ONLY_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     file_name: _builtins.str
     """The wheel's own file name, which has its version and tags."""
     install_only: _builtins.bool
@@ -630,6 +631,8 @@ class UploadPluginSpec(_message.Message):
     """Checks everything, keeps nothing."""
     signature: _builtins.str
     """The content of the wheel's signature file; empty: none."""
+    request_id: _builtins.str
+    """The same id with the same file returns the first answer."""
     def __init__(
         self,
         *,
@@ -637,10 +640,11 @@ class UploadPluginSpec(_message.Message):
         install_only: _builtins.bool = ...,
         validate_only: _builtins.bool = ...,
         signature: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_name", b"file_name", "install_only", b"install_only", "signature", b"signature", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file_name", b"file_name", "install_only", b"install_only", "request_id", b"request_id", "signature", b"signature", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -793,16 +797,19 @@ class CollectGarbageRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     validate_only: _builtins.bool
     """Names what would be removed, removes nothing."""
+    request_id: _builtins.str
     def __init__(
         self,
         *,
         validate_only: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
