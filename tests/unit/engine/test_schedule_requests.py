@@ -53,6 +53,16 @@ async def test_a_repeated_request_runs_once(table):
     assert len(await table.jobs.all()) == 1
 
 
+async def test_a_repeated_request_does_not_replace_the_run_that_it_made(table):
+    await schedule(table, overlap=OverlapPolicy.REPLACE)
+    key = RequestKey("6f6f2f5c-0000-4000-8000-000000000002", "RunSchedule", b"x" * 32)
+    first = await table.schedules.run("s", actor="eve", key=key)
+    table.clock.advance(1)
+    assert await table.schedules.run("s", actor="eve", key=key) == first
+    (job,) = await table.jobs.all()
+    assert not job.terminal
+
+
 async def test_names_and_etags_are_guarded(table):
     made = await schedule(table)
     with pytest.raises(AlreadyExists):

@@ -6,7 +6,8 @@ The group's row and its jobs are written in one transaction. Its state is that o
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -55,6 +56,24 @@ class GroupView:
     jobs: Mapping[str, Job]
 
 
+def _view(group: JobGroup, found: Iterable[Job]) -> GroupView:
+    """`found`: those of its jobs that there are."""
+    by_id = {job.id: job for job in found}
+    jobs = {m.key: by_id[group.job_id(m.key)] for m in group.members if group.job_id(m.key) in by_id}
+    return GroupView(group, Counter(job.state.value for job in by_id.values()), jobs)
+
+
+def _view_to_json(view: GroupView) -> dict[str, Any]:
+    return {"group": dataclasses.asdict(view.group), "jobs": [codec.job_to_json(job) for job in view.jobs.values()]}
+
+
+def _view_from_json(data: Mapping[str, Any]) -> GroupView:
+    return _view(_decode(data["group"]), map(codec.job_from_json, data["jobs"]))
+
+
+_VIEW_CODEC = (_view_to_json, _view_from_json)
+
+
 class JobGroups:
     """Its life: calls; `start` after the dispatcher's; `notice` on every commit; `stop`."""
 
@@ -94,29 +113,24 @@ class JobGroups:
         if validate_only:
             return GroupView(group, {}, {m.key: d.job for m, d in zip(group.members, drafts, strict=True)})
 
-        def write(tx: Tx) -> JobGroup:
+        def write(tx: Tx) -> GroupView:
             self._documents.refuse_twin(documents_rows.get(tx.conn, GROUPS.noun, group.id), group)
             made = _stamp(group, tx.now, tx.now, tx.new_revision())
             document = documents_rows.Document(GROUPS.noun, made.id, tx.now, made.revision, dataclasses.asdict(made))
             documents_rows.add(tx.conn, document)
             tx.emit("job_group.created", made.name, actor, {"members": len(made.members)}, revision=made.revision)
-            self._submission.write(tx, drafts, actor)
-            return made
+            return _view(made, self._submission.write(tx, drafts, actor))
 
-        made = await self._store.write(lambda tx: once(tx, key, dataclasses.asdict, _decode, lambda: write(tx)))
-        view = await self.get(made.id)
-        self._jobs.taken_in(list(view.jobs.values()))
+        view = await self._store.write(lambda tx: once(tx, key, *_VIEW_CODEC, lambda: write(tx)))
+        made = list(view.jobs.values())
+        if made[0].uid == drafts[0].job.uid:  # not the remembered answer of an earlier request
+            self._jobs.taken_in(made)
         return view
 
     async def get(self, group_id: str) -> GroupView:
         """Raises NotFound (JOB_GROUP_NOT_FOUND)."""
         group = await self._documents.get(group_id)
-        found = {job.id: job for job in await self._store.read(lambda conn: rows.in_group(conn, group_id))}
-        jobs = {m.key: found[group.job_id(m.key)] for m in group.members if group.job_id(m.key) in found}
-        counts: dict[str, int] = {}
-        for job in found.values():
-            counts[job.state.value] = counts.get(job.state.value, 0) + 1
-        return GroupView(group, counts, jobs)
+        return _view(group, await self._store.read(lambda conn: rows.in_group(conn, group_id)))
 
     async def page(self, limit: int, after: tuple[float, str] | None) -> list[GroupView]:
         """Newest first, without their jobs."""
@@ -124,13 +138,28 @@ class JobGroups:
         counts = await self._store.read(lambda conn: rows.group_counts(conn, [group.id for group in groups]))
         return [GroupView(group, counts[group.id], {}) for group in groups]
 
-    async def cancel(self, group_id: str, *, actor: str, validate_only: bool = False) -> GroupView:
-        """Asks every job that has not ended to stop. Raises NotFound (JOB_GROUP_NOT_FOUND)."""
-        view = await self.get(group_id)
-        for job in view.jobs.values():
-            if not job.terminal:
-                await self._jobs.cancel(job.id, actor=actor, validate_only=validate_only)
-        return await self.get(group_id)
+    async def cancel(
+        self, group_id: str, *, actor: str, key: RequestKey | None = None, validate_only: bool = False
+    ) -> GroupView:
+        """Asks every job that has not ended to stop, all in one transaction. Raises NotFound (JOB_GROUP_NOT_FOUND)."""
+        if validate_only:
+            return await self.get(group_id)
+
+        def ask(tx: Tx) -> GroupView:
+            found = documents_rows.get(tx.conn, GROUPS.noun, group_id)
+            if found is None:
+                raise self._documents.missing(group_id)
+            jobs = rows.in_group(tx.conn, group_id)
+            return _view(_decode(found.body), self._jobs.ask_to_stop(tx, jobs, actor))
+
+        def write(tx: Tx) -> tuple[GroupView, list[Job]]:
+            view = once(tx, key, *_VIEW_CODEC, lambda: ask(tx))
+            now = {job.uid: job.revision for job in rows.in_group(tx.conn, group_id)}
+            return view, [job for job in view.jobs.values() if now.get(job.uid) == job.revision]
+
+        view, standing = await self._store.write(write)
+        self._jobs.stop_asked(standing, actor)
+        return view
 
     async def start(self) -> None:
         """What an earlier kernel left to do: groups of which a job failed while the rest still goes on."""

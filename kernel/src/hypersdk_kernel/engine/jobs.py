@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement
 from hypersdk_kernel.engine.dispatcher import Dispatcher
 from hypersdk_kernel.engine.gates import NotAtHand
 from hypersdk_kernel.engine.submission import Submission, exists
-from hypersdk_kernel.engine.transitions import change, has_open_attempt, load, not_found, note
+from hypersdk_kernel.engine.transitions import change, has_open_attempt, load, not_found, note, stands
 from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.event import Event
 from hypersdk_kernel.model.job import Attempt, AttemptState, Job, JobEvent, JobState, NewJob, Progress, next_state
@@ -22,6 +22,7 @@ from hypersdk_kernel.store import jobs as rows
 from hypersdk_kernel.store.engine import Store, Tx
 from hypersdk_kernel.store.requests import RequestKey, once
 from hypersdk_kernel.store.requests import keys as request_keys
+from hypersdk_kernel.store.sheaf import Sheaf
 
 _RECENT = 4096
 """Jobs kept in memory for GetJob, which is then free of SQL: 140 µs a read became 2."""
@@ -183,26 +184,24 @@ class Jobs:
         cleaned up. Asking again changes nothing."""
 
         def ask(tx: Tx) -> Job:
-            job = load(tx, job_id, etag)
-            if job.state is JobState.CANCELLED or job.cancel_requested:
-                return job
-            next_state(job.state, JobEvent.CANCEL)
-            if job.attempt_count == 0:
-                return change(tx, job, JobEvent.CANCEL, actor, "cancelled before it ran")
-            return note(tx, job, "job.cancel_requested", actor, cancel_requested=True)
+            return _cancelled(tx, load(tx, job_id, etag), actor)
 
-        job = await self._change(job_id, ask, key, validate_only)
-        if validate_only:
-            return job
-        if job.terminal:
-            self._dispatcher.forget(job_id)
-            return job
-        runner = self._dispatcher.runner(job_id)
-        if runner is not None:
-            self._dispatcher.ask_cancel(runner, f"cancelled by {actor}")
-        elif not self._dispatcher.starting(job_id):
-            self._dispatcher.end_without_runner(job)
+        job, fresh = await self._change(job_id, ask, key, validate_only)
+        if fresh:
+            self._stop(job, actor)
         return job
+
+    def ask_to_stop(self, tx: Tx, jobs: Sequence[Job], actor: str) -> list[Job]:
+        """As `cancel` of each that has not ended, in a transaction of the caller's, who calls `stop_asked` after it."""
+        sheaf = Sheaf()
+        asked = [job if job.terminal else _cancelled(tx, job, actor, sheaf) for job in jobs]
+        sheaf.write(tx)
+        return asked
+
+    def stop_asked(self, jobs: Sequence[Job], actor: str) -> None:
+        """What `ask_to_stop` returned is in the store, and stands."""
+        for job in jobs:
+            self._stop(job, actor)
 
     async def pause(
         self, job_id: str, *, actor: str, etag: str = "", key: RequestKey | None = None, validate_only: bool = False
@@ -215,8 +214,8 @@ class Jobs:
                 return job
             return change(tx, job, JobEvent.PAUSE, actor, f"paused by {actor}", paused_by=actor)
 
-        job = await self._change(job_id, ask, key, validate_only)
-        if not validate_only:
+        job, fresh = await self._change(job_id, ask, key, validate_only)
+        if fresh:
             self._dispatcher.forget(job_id)
             runner = self._dispatcher.runner(job_id)
             if runner is not None:
@@ -234,8 +233,8 @@ class Jobs:
             event = JobEvent.RESUME if has_open_attempt(tx, job) else JobEvent.REQUEUE
             return change(tx, job, event, actor, f"resumed by {actor}", next_attempt_time=None, paused_by="")
 
-        job = await self._change(job_id, ask, key, validate_only)
-        if validate_only:
+        job, fresh = await self._change(job_id, ask, key, validate_only)
+        if not fresh:
             return job
         runner = self._dispatcher.runner(job_id)
         if job.state is JobState.RUNNING and runner is not None:
@@ -275,8 +274,8 @@ class Jobs:
                 progress=None,
             )
 
-        job = await self._change(job_id, ask, key, validate_only)
-        if not validate_only and job.state is JobState.QUEUED:
+        job, fresh = await self._change(job_id, ask, key, validate_only)
+        if fresh and job.state is JobState.QUEUED:
             self._dispatcher.ready(job)
         return job
 
@@ -306,9 +305,29 @@ class Jobs:
             return self._dispatcher.runner(job.id) is not None
         return job.state in {JobState.RUNNING, JobState.PAUSED}  # its runner is the leader's
 
-    async def _change(self, job_id: str, ask: Callable[[Tx], Job], key: RequestKey | None, validate_only: bool) -> Job:
+    def _stop(self, job: Job, actor: str) -> None:
+        """`job` is to be cancelled, says the store: carry it out."""
+        if job.terminal:
+            self._dispatcher.forget(job.id)
+            return
+        runner = self._dispatcher.runner(job.id)
+        if runner is not None:
+            self._dispatcher.ask_cancel(runner, f"cancelled by {actor}")
+        elif not self._dispatcher.starting(job.id):
+            self._dispatcher.end_without_runner(job)
+
+    async def _change(
+        self, job_id: str, ask: Callable[[Tx], Job], key: RequestKey | None, validate_only: bool
+    ) -> tuple[Job, bool]:
+        """The job, and whether that is to be acted on: not what was only rehearsed, nor the answer to an earlier
+        request that the job has left behind."""
+
+        def write(tx: Tx) -> tuple[Job, bool]:
+            job = once(tx, key, *_CODEC, lambda: ask(tx))
+            return job, key is None or stands(tx, job)
+
         if not validate_only:
-            return await self._store.write(lambda tx: once(tx, key, *_CODEC, lambda: ask(tx)))
+            return await self._store.write(write)
         answer: list[Job] = []
 
         def rehearse(tx: Tx) -> None:
@@ -318,7 +337,7 @@ class Jobs:
         try:
             await self._store.write(rehearse)
         except _RehearsalOver:
-            return answer[0]
+            return answer[0], False
         raise AssertionError(job_id)
 
     def _live(self, job: Job) -> Job:
@@ -359,6 +378,16 @@ class Jobs:
 
 class _RehearsalOver(Exception):
     """Ends a transaction whose only purpose was to see whether it would work."""
+
+
+def _cancelled(tx: Tx, job: Job, actor: str, sheaf: Sheaf | None = None) -> Job:
+    """Raises FailedPrecondition (JOB_STATE) when it has ended otherwise."""
+    if job.state is JobState.CANCELLED or job.cancel_requested:
+        return job
+    next_state(job.state, JobEvent.CANCEL)
+    if job.attempt_count == 0:
+        return change(tx, job, JobEvent.CANCEL, actor, "cancelled before it ran", sheaf=sheaf)
+    return note(tx, job, "job.cancel_requested", actor, sheaf=sheaf, cancel_requested=True)
 
 
 def _jobs_to_json(jobs: Sequence[Job]) -> list[dict[str, Any]]:

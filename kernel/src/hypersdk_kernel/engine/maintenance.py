@@ -15,14 +15,16 @@ from hypersdk_kernel.engine.alarms import Alarms
 from hypersdk_kernel.engine.dispatcher import Dispatcher
 from hypersdk_kernel.engine.documents import Documents
 from hypersdk_kernel.engine.following import Follower
-from hypersdk_kernel.engine.transitions import load, note
+from hypersdk_kernel.engine.transitions import load, note, stands
 from hypersdk_kernel.engine.windows import WindowBook
 from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.job import Job, JobState
 from hypersdk_kernel.model.limit import Limit
+from hypersdk_kernel.store import codec
 from hypersdk_kernel.store import documents as rows
 from hypersdk_kernel.store.documents import Document
 from hypersdk_kernel.store.engine import Store, Tx
+from hypersdk_kernel.store.requests import RequestKey, once
 
 _SETTING = "setting"
 _QUEUE = "queue"
@@ -77,24 +79,43 @@ class QueueControl:
                 retry_after_s=60.0,
             )
 
-    async def set_mode(self, mode: Mode, reason: str, *, actor: str, validate_only: bool = False) -> None:
-        """In force on every kernel of this store, also after a restart."""
+    async def set_mode(
+        self,
+        mode: Mode,
+        reason: str,
+        *,
+        actor: str,
+        key: RequestKey | None = None,
+        answer: dict[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """In force on every kernel of this store, also after a restart. `answer`: what is returned, to a repetition
+        with the same `key` too, JSON-able."""
 
-        def write(tx: Tx) -> None:
+        def write(tx: Tx) -> dict[str, Any]:
             document = Document(_SETTING, _QUEUE, tx.now, tx.new_revision(), {"mode": mode.value, "reason": reason})
             rows.remove(tx.conn, _SETTING, _QUEUE)
             rows.add(tx.conn, document)
             tx.emit("queue.mode_changed", "queue", actor, document.body, revision=document.revision)
+            return answer or {}
 
-        if not validate_only:
-            await self._store.write(write)
-            await self.load()
+        told = await self._store.write(lambda tx: once(tx, key, _as_it_is, _as_it_is, lambda: write(tx)))
+        await self.load()
+        return told
 
-    async def move(self, job_id: str, *, front: bool, actor: str, etag: str = "", validate_only: bool = False) -> Job:
+    async def move(
+        self,
+        job_id: str,
+        *,
+        front: bool,
+        actor: str,
+        etag: str = "",
+        key: RequestKey | None = None,
+        validate_only: bool = False,
+    ) -> Job:
         """Put a job before all others, whatever their priority, or back to where it came. Raises NotFound,
         FailedPrecondition (JOB_STATE) when it does not wait."""
 
-        def write(tx: Tx) -> Job:
+        def ask(tx: Tx) -> Job:
             job = load(tx, job_id, etag)
             if job.state not in _WAITING:
                 raise FailedPrecondition(
@@ -105,8 +126,14 @@ class QueueControl:
                 return job
             return note(tx, job, "job.moved", actor, rank=rank)
 
-        job = await self._store.write(write)
-        if not validate_only and job.state is JobState.QUEUED:
+        def write(tx: Tx) -> tuple[Job, bool]:
+            if validate_only:
+                return ask(tx), False
+            job = once(tx, key, codec.job_encoded, codec.job_from_json, lambda: ask(tx))
+            return job, stands(tx, job)
+
+        job, fresh = await self._store.write(write)
+        if fresh and job.state is JobState.QUEUED:
             self._dispatcher.ready(job)
         return job
 
@@ -135,3 +162,7 @@ class QueueControl:
         for listener in self.changed:
             listener()
         self._dispatcher.pump()
+
+
+def _as_it_is(answer: dict[str, Any]) -> dict[str, Any]:
+    return answer

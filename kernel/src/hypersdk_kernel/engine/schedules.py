@@ -22,7 +22,7 @@ from hypersdk_kernel.model.template import check_variables
 from hypersdk_kernel.store import codec
 from hypersdk_kernel.store import schedules as rows
 from hypersdk_kernel.store.engine import Store, Tx
-from hypersdk_kernel.store.requests import RequestKey, once
+from hypersdk_kernel.store.requests import RequestKey, once, recall
 
 UPDATABLE = frozenset(
     {"display_name", "labels", "timing", "template", "variables", "jitter_s", "missed", "catch_up_limit",
@@ -155,6 +155,10 @@ class Schedules:
         self, schedule_id: str, *, actor: str, key: RequestKey | None = None, validate_only: bool = False
     ) -> Job:
         """A job now, beside the timetable, paused or not. Raises FailedPrecondition (SCHEDULE_RUNNING)."""
+        if not validate_only:
+            known = await self._store.read(lambda conn: recall(conn, key, self._clock.now()))
+            if known is not None:  # before a run that replaces others cancels the very one it had made
+                return codec.job_from_json(known)
         schedule = await self.get(schedule_id)
         now = round(self._clock.now(), 3)
         if validate_only:

@@ -29,6 +29,13 @@ def load(tx: Tx, job_id: str, etag: str = "") -> Job:
     return job
 
 
+def stands(tx: Tx, job: Job) -> bool:
+    """Is `job`, perhaps a remembered answer, still how the store has it? If not, something came after it that acting
+    on it once more would undo."""
+    now = rows.get(tx.conn, job.id)
+    return now is not None and (now.uid, now.revision) == (job.uid, job.revision)
+
+
 def not_found(job_id: str) -> NotFound:
     return NotFound(
         f"there is no job jobs/{job_id}; `hyperctl job list` shows those there are",

@@ -90,6 +90,7 @@ from hypersdk_kernel.services.plugins import Operators, PluginService
 from hypersdk_kernel.services.pluginwatch import PluginWatcher
 from hypersdk_kernel.services.policies import PolicyService
 from hypersdk_kernel.services.queue import QueueService
+from hypersdk_kernel.services.repeats import Repeats
 from hypersdk_kernel.services.reports import ReportService
 from hypersdk_kernel.services.schedules import ScheduleService
 from hypersdk_kernel.services.scheduleviews import job_maker
@@ -237,7 +238,7 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
             hosts.on_call = tracer.host_called
             store.on_commit.append(tracer.publish)
         gate = replace(gate, metrics=metrics, tracer=tracer)
-        handlers, health = _handlers(gate, services, router, registry)
+        handlers, health = _handlers(gate, services, router, Repeats(store, clock), registry)
         server = make_server(
             handlers, max_message_bytes=settings.max_message_bytes, max_streams=settings.max_streams
         )
@@ -323,7 +324,7 @@ def _gate(settings: Settings, state: StateDir, clock: Clock, auditor: Auditor, v
 
 
 def _handlers(
-    gate: Gate, services: list[Service], router: Router, registry: Registry
+    gate: Gate, services: list[Service], router: Router, repeats: Repeats, registry: Registry
 ) -> tuple[list[grpc.GenericRpcHandler], HealthService]:
     routes = {(route.service, route.method): route for route in router.routes()}
     domain = sorted({service for service, _ in routes})
@@ -332,7 +333,9 @@ def _handlers(
 
     def answer(service: str, method: str) -> Callable[[Any, Call], Awaitable[Message]]:
         route = routes[service, method]
-        return lambda request, call: router.call(route, request, call.timeout_s)
+        return lambda request, call: repeats.answer(
+            request, call, route.response_class, lambda: router.call(route, request, call.timeout_s)
+        )
 
     handlers = [service_handlers(gate, service) for service in [*services, health]]
     for name in domain:

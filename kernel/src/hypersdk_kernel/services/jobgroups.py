@@ -54,7 +54,9 @@ class JobGroupService(Service):
 
     async def cancel_job_group(self, request: pb.CancelJobGroupRequest, call: Call) -> pb.JobGroup:
         group_id = id_of(request.name, "jobGroups")
-        view = await self._groups.cancel(group_id, actor=call.actor, validate_only=request.validate_only)
+        view = await self._groups.cancel(
+            group_id, actor=call.actor, key=call.key, validate_only=request.validate_only
+        )
         return _message(view)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.json_format import MessageToDict, ParseDict
 from hypersdk.api.jobs.v1 import jobs_pb2
 from hypersdk.api.queue.v1 import queue_pb2 as pb
 from hypersdk.errors import FieldViolation, InvalidArgument
@@ -78,10 +79,15 @@ class QueueService(Service):
         return out
 
     async def set_queue_mode(self, request: pb.SetQueueModeRequest, call: Call) -> pb.Queue:
-        await self._control.set_mode(
-            _MODE_OF[request.mode], request.reason, actor=call.actor, validate_only=request.validate_only
+        """The answer counts the queue as it stood when the mode was set; to a repetition too."""
+        queue = await self.get_queue(pb.GetQueueRequest(), call)
+        if request.validate_only:
+            return queue
+        queue.mode, queue.reason = request.mode, request.reason
+        told = await self._control.set_mode(
+            _MODE_OF[request.mode], request.reason, actor=call.actor, key=call.key, answer=MessageToDict(queue)
         )
-        return await self.get_queue(pb.GetQueueRequest(), call)
+        return ParseDict(told, pb.Queue())
 
     async def move_job(self, request: pb.MoveJobRequest, call: Call) -> jobs_pb2.Job:
         job = await self._control.move(
@@ -89,6 +95,7 @@ class QueueService(Service):
             front=request.place != pb.QUEUE_PLACE_NATURAL,
             actor=call.actor,
             etag=request.etag,
+            key=call.key,
             validate_only=request.validate_only,
         )
         return job_message(job)

@@ -35,18 +35,33 @@ class Queue:
         )
 
     def set_mode(
-        self, mode: queue_pb2.QueueMode.ValueType, reason: str = "", *, validate_only: bool = False
+        self,
+        mode: queue_pb2.QueueMode.ValueType,
+        reason: str = "",
+        *,
+        request_id: str = "",
+        validate_only: bool = False,
     ) -> queue_pb2.Queue:
         """Open, drain or close the queue, on every kernel of the store and over restarts."""
-        request = queue_pb2.SetQueueModeRequest(mode=mode, reason=reason, validate_only=validate_only)
+        request = queue_pb2.SetQueueModeRequest(
+            mode=mode, reason=reason, request_id=request_id, validate_only=validate_only
+        )
         return self._caller.unary(self._stub.SetQueueMode, request)
 
     def move(
-        self, name: str, *, natural: bool = False, etag: str = "", validate_only: bool = False
+        self,
+        name: str,
+        *,
+        natural: bool = False,
+        etag: str = "",
+        request_id: str = "",
+        validate_only: bool = False,
     ) -> jobs_pb2.Job:
         """Put a job that waits before all others, or, `natural`, back to where its priority and age put it."""
         place = queue_pb2.QUEUE_PLACE_NATURAL if natural else queue_pb2.QUEUE_PLACE_FRONT
-        request = queue_pb2.MoveJobRequest(name=name, place=place, etag=etag, validate_only=validate_only)
+        request = queue_pb2.MoveJobRequest(
+            name=name, place=place, etag=etag, request_id=request_id, validate_only=validate_only
+        )
         return self._caller.unary(self._stub.MoveJob, request)
 
     def create_limit(
