@@ -1,4 +1,5 @@
-"""A thousand Watch streams over ten thousand queued jobs, and one that does not read (RELIABILITY, rows 15 and 18)."""
+"""A thousand Watch streams over ten thousand queued jobs, many that begin at once, and one that does not read
+(RELIABILITY, rows 15 and 18)."""
 
 import json
 import select
@@ -19,8 +20,8 @@ STREAMS, EVENTS = 1000, 5
 
 
 @pytest.fixture
-def crowded(tmp_path):
-    """A daemon with ten thousand queued jobs, none of which starts."""
+def crowded(tmp_path, request):
+    """A daemon with ten thousand queued jobs, or as many as the parameter says, none of which starts."""
     folder = tmp_path / "daemon"
     folder.mkdir()
     daemon = Daemon(folder, *make_plugin(tmp_path / "plugin"))
@@ -30,8 +31,9 @@ def crowded(tmp_path):
         with Client(f"unix:{daemon.state / 'hypersdkd.sock'}") as client:
             client.queue.set_mode(QUEUE_MODE_DRAINING)
             each = jobs_pb2.CreateJobRequest(job=jobs_pb2.Job(task="noop-brief"))
-            for _ in range(10):
-                client.jobs.submit_many([each] * 1000)
+            jobs = getattr(request, "param", 10_000)
+            for begun in range(0, jobs, 1000):
+                client.jobs.submit_many([each] * min(1000, jobs - begun))
             yield daemon, client
     finally:
         daemon.close()
@@ -82,6 +84,35 @@ def test_ten_streams_that_begin_with_ten_thousand_jobs_hold_a_few_of_them_at_a_t
         watchers.wait()
     print(f"{before:.0f} MiB before, {peak:.0f} MiB at most")
     assert peak - before < 100  # whole lists of them would be 10 x 30 MiB
+
+
+@pytest.mark.parametrize(
+    ("crowded", "streams", "quantile", "most_s"),
+    [(200, 300, 1.0, 5.0), pytest.param(500, 1000, 0.99, 1.0, marks=pytest.mark.soak)],
+    indirect=["crowded"], ids=["300", "1000"],
+)  # fmt: skip
+def test_streams_that_all_begin_with_the_present_end_neither_themselves_nor_the_calls_of_others(
+    crowded, streams, quantile, most_s
+):
+    daemon, client = crowded
+    command = [sys.executable, "-m", "tests.support.watchers", f"unix:{daemon.state / 'hypersdkd.sock'}"]
+    watchers = subprocess.Popen([*command, str(streams), "1"], stdout=subprocess.PIPE, text=True)
+    waits = []
+    try:
+        while watchers.poll() is None and not select.select([watchers.stdout], [], [], 0.03)[0]:
+            began = time.monotonic()
+            assert client.system.info().version
+            waits.append(time.monotonic() - began)
+            assert resident_mib(daemon) < 512
+        assert watchers.stdout.readline() == "ready\n"  # every one of them has all jobs
+        client.jobs.create("noop-brief", {})
+        assert json.loads(watchers.stdout.readline())["last"]
+    finally:
+        watchers.kill()
+        watchers.wait()
+    waits.sort()
+    print(f"{len(waits)} calls meanwhile, the longest {waits[-3:]} s")
+    assert waits[int((len(waits) - 1) * quantile)] < most_s
 
 
 def test_a_stream_that_is_not_read_is_ended_with_a_code_that_says_where_to_resume(crowded):

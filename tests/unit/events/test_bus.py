@@ -103,6 +103,29 @@ async def test_a_reader_that_does_not_read_is_dropped_with_where_to_resume(store
     assert bus.subscriber_count == 2
 
 
+async def test_what_waits_is_taken_at_once_and_the_position_follows(store, bus):
+    await emit(store, *["a"] * 5)
+    subscription = bus.subscribe(0)
+    assert subscription.waiting() == []
+    assert await take(subscription, 1) == [1]
+    assert [event.revision for event in subscription.waiting(3)] == [2, 3, 4]
+    assert subscription.position == 4
+    assert [event.revision for event in subscription.waiting()] == [5]
+    assert subscription.waiting() == []
+
+
+async def test_readers_of_the_same_past_share_its_pages_and_none_misses_what_is_new(store, bus, monkeypatch):
+    await emit(store, *["a"] * (PAGE + 5))
+    read, reads = store.read, []
+    monkeypatch.setattr(store, "read", lambda fn: reads.append(fn) or read(fn))
+    readers = [bus.subscribe(0) for _ in range(20)]
+    await asyncio.gather(*(take(reader, PAGE + 5) for reader in readers))
+    assert len(reads) == 2
+    await emit(store, "a")
+    assert await take(bus.subscribe(PAGE), 6) == list(range(PAGE + 1, PAGE + 7))
+    assert len(reads) == 3
+
+
 async def test_closing_the_bus_ends_waiting_readers_and_new_ones(bus):
     waiting = asyncio.ensure_future(bus.subscribe(None).next())
     await asyncio.sleep(0)

@@ -1,5 +1,6 @@
 """WatchJobs over a real store: the present, then the changes, progress in between."""
 
+import asyncio
 import contextlib
 from dataclasses import replace
 
@@ -9,7 +10,9 @@ from hypersdk.errors import NotFound
 from hypersdk_kernel.events.bus import Bus
 from hypersdk_kernel.model.clock import ManualClock
 from hypersdk_kernel.model.job import Job, JobState, Progress
-from hypersdk_kernel.services import watch
+from hypersdk_kernel.services import present, watch
+from hypersdk_kernel.services.jobviews import job_message
+from hypersdk_kernel.services.streaming import Page
 from hypersdk_kernel.services.watch import JobWatcher
 from hypersdk_kernel.store import codec
 from hypersdk_kernel.store import jobs as rows
@@ -23,15 +26,17 @@ class FakeJobs:
         self.store = store
         self.on_progress = []
         self.before_answer = None
+        self.pages_read = 0
+        self.lively = {}
 
-    def unfinished(self):
-        return self.store.last_revision, self._unfinished()
-
-    async def _unfinished(self):
+    async def unfinished(self, after):
         if self.before_answer is not None:
             await self.before_answer()
-        for job in await self.store.read(rows.unfinished):
-            yield job
+        self.pages_read += 1
+        return await self.store.read(lambda conn: rows.unfinished_page(conn, 2, after))
+
+    def live(self, job):
+        return self.lively.get(job.id, job)
 
     async def get(self, job_id):
         found = self.store.read_now(lambda conn: rows.get(conn, job_id))
@@ -71,9 +76,16 @@ def watcher(jobs):
 async def watching(watcher, **request):
     stream = watcher.stream(pb.WatchJobsRequest(**request))
     try:
-        yield stream
+        yield messages_of(stream)
     finally:
         await stream.aclose()
+
+
+async def messages_of(stream):
+    """As a client sees them, one by one."""
+    async for part in stream:
+        for data in part if isinstance(part, Page) else (part.SerializeToString(),):
+            yield pb.WatchJobsResponse.FromString(data)
 
 
 def seen(message) -> tuple:
@@ -102,6 +114,7 @@ async def test_what_changes_while_the_present_is_read_comes_once(jobs, watcher):
     await jobs.put("a")
 
     async def meanwhile():
+        jobs.before_answer = None
         await jobs.put("a", JobState.RUNNING)
         await jobs.put("b")
 
@@ -110,7 +123,7 @@ async def test_what_changes_while_the_present_is_read_comes_once(jobs, watcher):
         found = [seen(await anext(stream)) for _ in range(2)]
         await jobs.put("a", JobState.SUCCEEDED)
         found.append(seen(await anext(stream)))
-    assert found == [(0, "jobs/a", "job.running"), (1, "jobs/b", "job.queued"), (4, "jobs/a", "job.succeeded")]
+    assert found == [(0, "jobs/b", "job.queued"), (1, "jobs/a", "job.running"), (4, "jobs/a", "job.succeeded")]
 
 
 async def test_from_a_revision_only_changes_come(jobs, watcher):
@@ -169,3 +182,76 @@ async def test_states_only_leaves_progress_out_and_silence_beats(jobs, watcher):
         jobs.tell(job, 1)
         beat = await anext(stream)
     assert seen(beat) == (1, "", "")
+
+
+async def begin(watcher, streams: int) -> list[list]:
+    """What each of so many streams that begin at once is told of the present."""
+
+    async def one() -> list:
+        found = []
+        async with watching(watcher) as stream:
+            while not found or not found[-1].revision:
+                found.append(await anext(stream))
+        return found
+
+    return await asyncio.gather(*(one() for _ in range(streams)))
+
+
+async def test_streams_that_begin_together_share_each_page_of_the_present_and_each_message(
+    jobs, watcher, monkeypatch
+):
+    written = []
+    monkeypatch.setattr(present, "job_message", lambda job: written.append(job.id) or job_message(job))
+    for number in range(5):
+        await jobs.put(f"q{number}")
+    told = await begin(watcher, 20)
+    assert all([m.job.name for m in each] == [f"jobs/q{number}" for number in range(5)] for each in told)
+    assert all([m.revision for m in each] == [0, 0, 0, 0, 5] for each in told)
+    assert len(written) == 5
+    assert jobs.pages_read == 4  # of two jobs each, and the end
+
+
+async def test_a_stream_that_begins_after_a_change_is_given_no_page_from_before_it(jobs, watcher):
+    for number in range(6):
+        await jobs.put(f"q{number}")
+    async with watching(watcher) as first:
+        await anext(first)
+        await jobs.put("q0", labels={"changed": "yes"})
+        (second,) = await begin(watcher, 1)
+    assert second[0].job.labels == {"changed": "yes"}
+    assert second[-1].revision == 7
+
+
+async def test_pages_are_shared_among_streams_that_begin_while_much_changes(jobs, watcher):
+    await jobs.put("a")
+
+    async def change() -> None:
+        await jobs.put("a")
+
+    jobs.before_answer = change  # each reading is of an older revision than those have that begin after it
+    told = await begin(watcher, 20)
+    assert all(each[-1].job.name == "jobs/a" for each in told)
+    assert jobs.pages_read <= 6
+
+
+async def test_a_page_that_is_shared_shows_the_progress_of_now(jobs, watcher):
+    job = await jobs.put("a", JobState.RUNNING)
+    await jobs.put("b", JobState.RUNNING)
+    await jobs.put("c", JobState.RUNNING)
+    async with watching(watcher) as first, watching(watcher) as second:
+        assert (await anext(first)).job.progress.bytes_done == 0
+        jobs.lively["a"] = replace(job, progress=Progress(bytes_done=7))
+        assert (await anext(second)).job.progress.bytes_done == 7
+    assert jobs.pages_read < 4
+
+
+async def test_no_more_of_the_present_is_kept_than_the_limit_and_nothing_without_a_stream(jobs, watcher, monkeypatch):
+    monkeypatch.setattr(present, "KEPT_BYTES", 10_000)
+    for number in range(20):
+        await jobs.put(f"q{number}")
+    kept = watcher._present._kept
+    async with watching(watcher) as stream:
+        for _ in range(15):
+            await anext(stream)
+        assert 0 < sum(len(page.rows) for page in kept.values()) <= 3
+    assert not kept  # which it left in the middle

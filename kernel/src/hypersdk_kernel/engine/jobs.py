@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from hypersdk_kernel.store.sheaf import Sheaf
 _RECENT = 4096
 """Jobs kept in memory for GetJob, which is then free of SQL: 140 µs a read became 2."""
 
-_PAGE = 200
+PAGE = 200
 """Jobs of a list that is read as it is sent: a watcher of a hundred thousand holds so many."""
 
 _CODEC = (codec.job_encoded, codec.job_from_json)
@@ -115,7 +115,7 @@ class Jobs:
             if job is None:
                 raise not_found(job_id)
             self._keep(job)
-        return self._live(job)
+        return self.live(job)
 
     def peek(self, job_id: str) -> Job | None:
         """The job as the store has it, or None. Raises NotAtHand when that would take asking a server: see `some`."""
@@ -153,20 +153,12 @@ class Jobs:
                 conn, limit, order=order, descending=descending, after=after, where=where, label=label
             )
         )
-        return [self._live(job) for job in found]
+        return [self.live(job) for job in found]
 
-    def unfinished(self) -> tuple[int, AsyncIterator[Job]]:
-        """A revision, and all jobs that have not ended, read as they are asked for. One that is missed, or comes as it
-        was, has changed after that revision."""
-        return self._store.last_revision, self._unfinished()
-
-    async def _unfinished(self) -> AsyncIterator[Job]:
-        for state in rows.UNFINISHED:
-            after: tuple[float, str] | None = None
-            while page := await self._store.read(lambda conn, s=state, a=after: rows.in_state(conn, s, _PAGE, a)):  # type: ignore[misc]
-                after = page[-1].create_time, page[-1].id
-                for job in page:
-                    yield self._live(job)
+    async def unfinished(self, after: rows.Place | None) -> tuple[list[Job], rows.Place | None]:
+        """A page of the jobs that have not ended, as the store has them; see store.jobs.unfinished_page. One that it
+        misses, or has as it was, changes after it is read."""
+        return await self._store.read(lambda conn: rows.unfinished_page(conn, PAGE, after))
 
     async def in_state(self, state: JobState) -> list[Job]:
         """All jobs in that state, as the store has them."""
@@ -340,7 +332,8 @@ class Jobs:
             return answer[0], False
         raise AssertionError(job_id)
 
-    def _live(self, job: Job) -> Job:
+    def live(self, job: Job) -> Job:
+        """`job` with the progress that its runner told last; the same object while that is the same."""
         if job.state not in {JobState.RUNNING, JobState.PAUSED}:
             return job
         runner = self._dispatcher.runner(job.id)

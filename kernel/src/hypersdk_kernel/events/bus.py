@@ -11,7 +11,7 @@ Not here: writing events (Tx.emit, in the transaction of the change), and what a
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 PAGE = 256
 """Events read from the log at once; one is some 2 KiB, so a subscription that catches up holds half a MiB."""
+PAGES_KEPT = 8
+"""For others who catch up from the same revision, as watchers of a present that took a while do: some 4 MiB."""
 QUEUE_LIMIT = 1024
 """Events kept for a live reader that does not read: some 2 MiB; a burst of 200 jobs makes about 800."""
 
@@ -38,11 +40,38 @@ class EventLog(Protocol):
     def read(self, fn: Callable[[Connection], T]) -> Awaitable[T]: ...
 
 
+class _Pages:
+    """The log page by page; those read last are kept, and those who ask for one at once wait for the same reading."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._reading = asyncio.Lock()
+        self._kept: OrderedDict[int, tuple[int, int, list[Event]]] = OrderedDict()
+
+    @property
+    def last_revision(self) -> int:
+        return self._log.last_revision
+
+    async def after(self, revision: int) -> tuple[int, int, list[Event]]:
+        """The oldest revision that the log has, the newest when it was read, and a page of events after `revision`."""
+        async with self._reading:
+            found = self._kept.get(revision)
+            if found is None or (len(found[2]) < PAGE and found[1] != self._log.last_revision):
+                newest = self._log.last_revision
+                oldest, page = await self._log.read(
+                    lambda conn: (event_rows.bounds(conn)[0], event_rows.page(conn, revision, PAGE))
+                )
+                found = self._kept[revision] = oldest, newest, page
+                if len(self._kept) > PAGES_KEPT:
+                    self._kept.popitem(last=False)
+            return found
+
+
 class Bus:
     """The meeting point. Lives on the loop; `publish` is hung into `store.on_commit`."""
 
     def __init__(self, log: EventLog, *, queue_limit: int = QUEUE_LIMIT) -> None:
-        self._log = log
+        self._log = _Pages(log)
         self._queue_limit = queue_limit
         self._subscriptions: set[Subscription] = set()
         self._closed = False
@@ -94,7 +123,7 @@ class Subscription:
 
     def __init__(
         self,
-        log: EventLog,
+        log: _Pages,
         position: int,
         accepts: Callable[[Event], bool] | None,
         queue_limit: int,
@@ -131,6 +160,13 @@ class Subscription:
                 self._live = True
             else:
                 await self._catch_up()
+
+    def waiting(self, most: int = PAGE) -> list[Event]:
+        """What `next` would give at once, up to `most` events."""
+        taken = [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
+        if taken:
+            self.position = taken[-1].revision
+        return taken
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         while True:
@@ -170,10 +206,7 @@ class Subscription:
 
     async def _catch_up(self) -> None:
         after = self._seen
-        newest = self._log.last_revision
-        oldest, page = await self._log.read(
-            lambda conn: (event_rows.bounds(conn)[0], event_rows.page(conn, after, PAGE))
-        )
+        oldest, newest, page = await self._log.after(after)
         if 0 < after < oldest - 1:  # 0: an empty log, whose first revision need not be 1
             raise _gone(f"events after revision {after} are no longer kept; the oldest is {oldest}")
         accepts = self._accepts

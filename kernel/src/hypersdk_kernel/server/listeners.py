@@ -15,6 +15,9 @@ from hypersdk_kernel.security.tls import TlsMaterial
 
 UNARY_CALLS = 4096
 """Unary calls at once, beyond the streams; above it gRPC answers RESOURCE_EXHAUSTED without asking us."""
+_UNTAKEN_S = 600
+"""A call that the loop has not taken for so long ends in a bare CANCELLED. gRPC's own limit of 30 s is less than a busy
+machine may need, and a caller in a hurry has a deadline."""
 _MAX_METADATA_BYTES = 16 << 10
 
 
@@ -30,6 +33,10 @@ def make_server(
             ("grpc.max_metadata_size", _MAX_METADATA_BYTES),
             # Of one connection. Not less than all may have: HTTP/2 makes the client wait in silence above it.
             ("grpc.max_concurrent_streams", max_streams + UNARY_CALLS),
+            # gRPC ends some of the calls that wait to be taken, from 1,000 on, without a reason; ours has one.
+            ("grpc.server.max_pending_requests", max_streams + UNARY_CALLS),
+            ("grpc.server.max_pending_requests_hard_limit", 2 * (max_streams + UNARY_CALLS)),
+            ("grpc.server_max_unrequested_time_in_server", _UNTAKEN_S),
             ("grpc.so_reuseport", 0),  # or two daemons could share a port
             ("grpc.keepalive_time_ms", 60_000),
             ("grpc.keepalive_timeout_ms", 20_000),

@@ -181,11 +181,12 @@ def stream_handler(gate: Gate, entry: _Entry, method: Handler) -> grpc.RpcMethod
 
     async def answer(raw: bytes, context: Any) -> None:
         request, call = entry.admit(gate, raw, context, context.time_remaining() or float("inf"))
+        stream = gate.streams.stream(context.write)
         with gate.streams.slot():
             log.debug("stream_opened", actor=call.actor)
-            async with contextlib.aclosing(method(request, call)) as messages:
-                async for message in messages:
-                    await context.write(message.SerializeToString())
+            async with contextlib.aclosing(method(request, call)) as parts:
+                async for part in parts:
+                    await stream.send(part)
 
     async def handle(raw: bytes, context: Any) -> None:
         try:

@@ -17,6 +17,7 @@ from hypersdk_kernel.model.filter import parse
 from hypersdk_kernel.model.filter_fields import Field, Kind
 from hypersdk_kernel.services import pages
 from hypersdk_kernel.services.call import Call, Service
+from hypersdk_kernel.services.streaming import Page, Part, Written
 from hypersdk_kernel.services.values import struct, timestamp
 from hypersdk_kernel.store import events as rows
 from hypersdk_kernel.store.tables import events as table
@@ -27,6 +28,8 @@ FILTER_FIELDS = {
     "actor": Field(Kind.TEXT, operator.attrgetter("actor"), table.c.actor),
     "time": Field(Kind.TIME, operator.attrgetter("time"), table.c.time),
 }
+_WRITTEN = 1024
+"""Events whose messages are kept for other watchers."""
 _ORDERS = ("revision", "revision desc")
 
 T = TypeVar("T")
@@ -47,6 +50,7 @@ class EventService(Service):
         self._store = store
         self._bus = bus
         self._heartbeat_s = heartbeat_s
+        self._written = Written(_told, _WRITTEN)
 
     async def list_events(self, request: pb.ListEventsRequest, _call: Call) -> pb.ListEventsResponse:
         size = pages.page_size(request.page_size)
@@ -68,7 +72,7 @@ class EventService(Service):
 
     async def watch_events(
         self, request: pb.WatchEventsRequest, _call: Call
-    ) -> AsyncIterator[pb.WatchEventsResponse]:
+    ) -> AsyncIterator[Part]:
         accepts = parse(request.filter).predicate(FILTER_FIELDS) if request.filter else None
         subscription = self._bus.subscribe(request.since_revision or None, accepts)
         try:
@@ -78,11 +82,15 @@ class EventService(Service):
                 started = time.monotonic()
                 event = await subscription.next(self._heartbeat_s)
                 if event is not None:
-                    yield pb.WatchEventsResponse(revision=event.revision, event=_event_message(event))
+                    yield Page(self._written.of(each.revision, each) for each in (event, *subscription.waiting()))
                 elif time.monotonic() - started >= self._heartbeat_s / 2:
                     yield pb.WatchEventsResponse(revision=subscription.position)
         finally:
             subscription.close()
+
+
+def _told(event: Event) -> bytes:
+    return pb.WatchEventsResponse(revision=event.revision, event=_event_message(event)).SerializeToString()
 
 
 def _event_message(event: Event) -> pb.Event:

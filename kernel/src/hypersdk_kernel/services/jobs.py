@@ -20,6 +20,7 @@ from hypersdk_kernel.model.names import id_of
 from hypersdk_kernel.services import logs, pages
 from hypersdk_kernel.services.call import Call, Service
 from hypersdk_kernel.services.jobviews import attempt_message, job_message, new_job
+from hypersdk_kernel.services.streaming import Part
 from hypersdk_kernel.services.values import struct, timestamp
 from hypersdk_kernel.services.watch import JobWatcher
 from hypersdk_kernel.store.tables import jobs as table
@@ -126,7 +127,7 @@ class JobService(Service):
         job_id = id_of(request.name, "jobs")
         return job_message(await self._jobs.retry(job_id, repin=request.repin, **_change(request, call)))
 
-    def watch_jobs(self, request: pb.WatchJobsRequest, _call: Call) -> AsyncIterator[pb.WatchJobsResponse]:
+    def watch_jobs(self, request: pb.WatchJobsRequest, _call: Call) -> AsyncIterator[Part]:
         return self._watcher.stream(request)
 
     async def list_attempts(self, request: pb.ListAttemptsRequest, _call: Call) -> pb.ListAttemptsResponse:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, or_, select, tuple_, update
 
@@ -95,6 +96,14 @@ def _label_rows(labels: Mapping[str, str]) -> dict[str, str]:
     return {key[:63]: value[:256] for key, value in labels.items()}
 
 
+class Place(NamedTuple):
+    """In the list of the jobs that have not ended: behind that one."""
+
+    state: JobState
+    create_time: float
+    job_id: str
+
+
 def unfinished(conn: Connection) -> list[Job]:
     """Every job that is in no terminal state, oldest first."""
     return in_states(conn, UNFINISHED)
@@ -119,6 +128,17 @@ def in_state(conn: Connection, state: JobState, limit: int, after: tuple[float, 
         )
     query = query.order_by(jobs.c.create_time, jobs.c.id).limit(limit)
     return [codec.job_from_json(json.loads(body)) for body in conn.execute(query).scalars()]
+
+
+def unfinished_page(conn: Connection, limit: int, after: Place | None) -> tuple[list[Job], Place | None]:
+    """Up to `limit` jobs that have not ended, all in one state, behind `after`, and the place behind them; none when
+    there are no more."""
+    for state in UNFINISHED[0 if after is None else UNFINISHED.index(after.state) :]:
+        key = (after.create_time, after.job_id) if after is not None and after.state is state else None
+        page = in_state(conn, state, limit, key)
+        if page:
+            return page, Place(state, page[-1].create_time, page[-1].id)
+    return [], None
 
 
 def counts(conn: Connection) -> dict[str, int]:
