@@ -309,6 +309,10 @@ class FakeKernel(
 
     # PluginService, EventService, SystemService
 
+    def UploadPlugin(self, requests, context):
+        self.requests.append(next(requests).upload)
+        return plugins_pb2.Plugin(name="plugins/x")
+
     def ListPlugins(self, request, context):
         return _page(self.plugins, request, plugins_pb2.ListPluginsResponse(), "plugins")
 

@@ -28,6 +28,14 @@ def test_a_repeated_mutator_carries_the_same_request_id(kernel, client):
     assert uuid.UUID(ids[0])
 
 
+def test_an_upload_carries_its_request_id_in_its_first_message(kernel, client, tmp_path):
+    wheel = tmp_path / "x-1.0-py3-none-any.whl"
+    wheel.write_bytes(b"a wheel")
+    client.plugins.upload(wheel)
+    ((_, metadata),) = kernel.calls
+    assert uuid.UUID(kernel.requests[0].request_id) == uuid.UUID(metadata["x-request-id"])
+
+
 def test_a_mutator_repeated_with_its_request_id_has_one_effect(kernel, client):
     request_id = str(uuid.uuid4())
     first = client.jobs.create("export", {}, request_id=request_id)
