@@ -129,8 +129,8 @@ class Jobs:
         held = self._recent if self._store.current else {}
         found = {job_id: held[job_id] for job_id in job_ids if job_id in held}
         missing = [job_id for job_id in job_ids if job_id not in found]
-        for start in range(0, len(missing), _PAGE):
-            part = missing[start : start + _PAGE]
+        for start in range(0, len(missing), PAGE):
+            part = missing[start : start + PAGE]
             read = await self._store.near(lambda conn, part=part: rows.get_many(conn, part))  # type: ignore[misc]
             for job in read.values():
                 self._keep(job)
