@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 import uuid
 
 import pytest
@@ -112,3 +113,36 @@ def test_the_command_line_lists_exports_verifies_and_names_the_first_bad_row(aud
     assert done.returncode == 1
     assert f"audit entry {bad}" in done.stderr
     assert audited.hyperctl("audit", "verify", "--anchor", "nonsense", check=False).returncode == 2
+
+
+def test_entries_beyond_those_kept_are_archived_and_proved_with_and_without_the_daemon(audited, tmp_path):
+    audited.flags += ("--audit-keep-rows", "3")
+    with connect(audited) as client:
+        for number in range(6):
+            make_connection(client, tmp_path, name=f"lab{number}")
+        head = client.audit.verify()
+    audited.stop()
+    audited.start()
+    folder = audited.state / "audit"
+    deadline = time.monotonic() + 20
+    with connect(audited) as client:
+        while client.audit.verify().first_seq == 1:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert len(list(client.audit.list())) == 3
+        assert client.audit.verify(archives=True).verified_count == head.head_seq
+    (file,) = folder.iterdir()
+    assert file.stat().st_mode & 0o077 == 0
+    whole = json.loads(audited.hyperctl("audit", "verify", "--archives", "-o", "json").stdout)
+    assert (whole["ok"], whole["head_hash"]) == (True, head.head_hash)
+    told = json.loads(audited.hyperctl("audit", "verify", "--offline", folder, "-o", "json").stdout)
+    assert (told["ok"], told["first_seq"], told["head_seq"]) == (True, 1, head.head_seq - 3)
+    anchor = f"{told['head_seq']}:{told['head_hash']}"
+    audited.hyperctl("audit", "verify", "--anchor", anchor)
+    audited.hyperctl("audit", "verify", "--offline", file, "--anchor", anchor)
+    file.write_bytes(file.read_bytes().replace(b"connections/lab1", b"connections/lab9"))
+    for how in (("--archives",), ("--offline", folder)):
+        done = audited.hyperctl("audit", "verify", *how, check=False)
+        assert done.returncode == 1
+        assert "not what was hashed" in done.stderr
+    assert audited.hyperctl("audit", "verify", "--offline", tmp_path / "none", check=False).returncode != 0

@@ -2,11 +2,13 @@
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypersdk.api.audit.v1 import audit_pb2 as pb
+from hypersdk.auditchain import GENESIS, AuditEntry, fault
 from hypersdk.errors import InvalidArgument
-from hypersdk_kernel.model.audit import GENESIS, AuditEntry, AuditNote, fault
+from hypersdk_kernel.model.audit import AuditNote
 from hypersdk_kernel.model.clock import ManualClock
 from hypersdk_kernel.services.audit import AuditService
 from hypersdk_kernel.services.call import Call
@@ -17,6 +19,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 CALL = Call("local", None, 60.0)
+NOWHERE = Path("/nonexistent")
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ async def filled(store, count=10):
 
 
 async def verified(store, **anchor):
-    return await AuditService(store).verify_audit_chain(pb.VerifyAuditChainRequest(**anchor), CALL)
+    return await AuditService(store, NOWHERE).verify_audit_chain(pb.VerifyAuditChainRequest(**anchor), CALL)
 
 
 async def tampered(store, *statements):
@@ -131,7 +134,7 @@ async def test_what_runs_on_after_its_call_was_answered_is_not_its_doing(store):
 
 async def test_the_trail_is_exported_in_parts_and_listed_newest_first_with_a_filter(store):
     await filled(store, 2500)
-    service = AuditService(store)
+    service = AuditService(store, NOWHERE)
     parts = [len(p.audit_entries) async for p in service.export_audit_entries(pb.ExportAuditEntriesRequest(), CALL)]
     assert parts == [1000, 1000, 500]
     request = pb.ListAuditEntriesRequest(page_size=2, order_by="seq desc", filter='subject = "things/7"')

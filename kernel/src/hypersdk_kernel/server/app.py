@@ -23,6 +23,7 @@ from google.protobuf.message import Message
 from hypersdk.errors import from_exception
 
 from hypersdk_kernel import __version__
+from hypersdk_kernel.engine.auditkeeping import AuditKeeping, Kept
 from hypersdk_kernel.engine.carbon import CarbonGate
 from hypersdk_kernel.engine.connections import Connections
 from hypersdk_kernel.engine.dispatcher import Dispatcher
@@ -98,6 +99,7 @@ from hypersdk_kernel.services.subscriptions import SubscriptionService
 from hypersdk_kernel.services.system import KernelFacts, SystemService
 from hypersdk_kernel.services.watch import JobWatcher
 from hypersdk_kernel.store import plugins as plugin_rows
+from hypersdk_kernel.store.auditarchive import AuditArchive
 from hypersdk_kernel.store.engine import Store
 
 log = structlog.get_logger(__name__)
@@ -193,6 +195,8 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         deliveries = Deliveries(store.leading, clock, notifiers.send)
         store.on_commit.append(deliveries.publish)
         leadership.add(deliveries)
+        kept = Kept(settings.audit_keep_rows, settings.audit_keep_s)
+        leadership.add(AuditKeeping(store.leading, clock, AuditArchive(state.audit), kept))
         router = Router(registry, hosts, connections.resolve, connections.names)
         gate = _gate(settings, state, clock, auditor, validator)
         api = Api(f"unix:{state.socket}", gate.authenticator.mint, gate.authenticator.revoke)
@@ -213,7 +217,7 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
             ScheduleService(Schedules(store, clock, firing), validator.check),
             EventService(store, bus, settings.heartbeat_s),
             SubscriptionService(Subscriptions(store, clock), notifiers),
-            AuditService(store),
+            AuditService(store, state.audit),
             ReportService(store, clock),
             SystemService(facts, clock, store, jobs, connections, registry, dispatcher),
             OperationsService(jobs, bus),

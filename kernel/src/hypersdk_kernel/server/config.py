@@ -61,6 +61,12 @@ class Settings(BaseSettings):
     log_retention_s: int = Field(
         30 * 86400, ge=0, le=100 * 365 * 86400, description="how long a job's logs are kept after its end; 0: for ever"
     )
+    audit_keep_rows: int = Field(
+        1_000_000, ge=0, le=1_000_000_000, description="newest audit entries in the database; 0: all"
+    )
+    audit_keep_s: int = Field(
+        0, ge=0, le=100 * 365 * 86400, description="how long audit entries are in the database; 0: for ever"
+    )
     runner_port: int = Field(0, ge=0, le=65535, description="where runners on other machines connect; 0: nowhere")
     runner_host: str = Field("127.0.0.1", min_length=1, max_length=255, description="address of that listener")
     runner_address: str = Field("", max_length=300, description="HOST:PORT that remote runners call; empty: the same")

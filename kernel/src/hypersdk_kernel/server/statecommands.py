@@ -1,8 +1,8 @@
 """`hypersdkd backup-state` and `restore-state`: the database of a state directory, out and in again.
 
 A backup is taken beside a running daemon. A restore wants the directory for itself, and sets aside what belonged to the
-old database: the database, and the run directories, whose journals would otherwise be taken for those of attempts
-that the restored jobs have yet to make.
+old database: the database, the archive of its audit trail, and the run directories, whose journals would otherwise be
+taken for those of attempts that the restored jobs have yet to make.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ def restore(settings: Settings, source: Path) -> str:
                 os.rename(runs, runs.with_name(f"{runs.name}.{stamp}"))
                 ensure_directory(runs)
                 copies.sync_directory(runs.parent)
+            if any(state.audit.iterdir()):  # of entries that the copy may have to make anew
+                os.rename(state.audit, state.audit.with_name(f"{state.audit.name}.{stamp}"))
+                ensure_directory(state.audit)
+                copies.sync_directory(state.path)
             kept = state.database.with_name(f"{state.database.name}.{stamp}")
             there = copies.put_in_place(partial, state.database, kept)
         finally:

@@ -5,6 +5,7 @@
     hypersdkd.sock  the unix socket          address   host:port of the TCP listener, when there is one
     token, tls/     see security             state.db  see store             runs/     see engine
     plugins/        see hosting.install                plugins.d/     see hosting.dropfolder
+    audit/          see store.auditarchive
 """
 
 from __future__ import annotations
@@ -63,6 +64,10 @@ class StateDir:
     def runs(self) -> Path:
         return self.path / "runs"
 
+    @property
+    def audit(self) -> Path:
+        return self.path / "audit"
+
 
 @contextlib.contextmanager
 def claim(path: Path) -> Iterator[StateDir]:
@@ -81,6 +86,7 @@ def claim(path: Path) -> Iterator[StateDir]:
         write_private(state.pid, f"{os.getpid()}\n".encode(), 0o644)
         ensure_directory(state.runs)
         ensure_directory(state.dropped)
+        ensure_directory(state.audit)
         try:
             yield state
         finally:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import operator
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from hypersdk.api.audit.v1 import audit_pb2 as pb
-from hypersdk.errors import FieldViolation, InvalidArgument
+from hypersdk.auditchain import AuditEntry, Walk, archived
+from hypersdk.errors import FieldViolation, InvalidArgument, from_exception
 from sqlalchemy import Connection
 
-from hypersdk_kernel.model.audit import GENESIS, AuditEntry, fault
 from hypersdk_kernel.model.filter import parse
 from hypersdk_kernel.model.filter_fields import Field, Kind
 from hypersdk_kernel.services import pages
@@ -43,8 +45,11 @@ class AuditService(Service):
 
     descriptor = pb.DESCRIPTOR.services_by_name["AuditService"]
 
-    def __init__(self, store: Reader) -> None:
+    def __init__(self, store: Reader, archive: Path) -> None:
+        """`archive`: the folder of this kernel's."""
         self._store = store
+        self._archive = archive
+        self._verifying = asyncio.Lock()
 
     async def list_audit_entries(
         self, request: pb.ListAuditEntriesRequest, _call: Call
@@ -69,32 +74,41 @@ class AuditService(Service):
     async def verify_audit_chain(
         self, request: pb.VerifyAuditChainRequest, _call: Call
     ) -> pb.VerifyAuditChainResponse:
-        head_seq, head_hash = await self._store.read(rows.head)
-        out = pb.VerifyAuditChainResponse(head_seq=head_seq, head_hash=head_hash)
-        seq, previous = 0, GENESIS
-        while not out.problem and seq < head_seq:
-            after = seq
-            found = [e for e in await self._store.read(lambda conn, a=after: rows.page(conn, a)) if e.seq <= head_seq]  # type: ignore[misc]
-            for entry in found:
-                problem = fault(entry, seq + 1, previous)
-                if not problem and entry.seq == request.anchor_seq and entry.hash != request.anchor_hash:
-                    problem = "it is not the entry that was noted down as the anchor: the chain was written anew"
-                if problem:
-                    return _bad(out, seq + 1, problem)
-                seq, previous = entry.seq, entry.hash
-                out.verified_count += 1
-            if not found:
-                return _bad(out, seq + 1, f"it and all after it are missing: the newest was entry {head_seq}")
-        if previous != head_hash:
-            return _bad(out, seq, "it is not the newest entry that was written")
-        if request.anchor_seq > seq:
-            return _bad(out, seq + 1, f"it is missing: entry {request.anchor_seq} was noted down as the anchor")
-        beyond = await self._store.read(lambda conn: rows.page(conn, head_seq, 1))
-        now_head = await self._store.read(rows.head)
-        if beyond and now_head[0] == head_seq:
-            return _bad(out, beyond[0].seq, "nothing but the trail itself knows of it")
-        out.ok = True
+        async with self._verifying:  # a million entries take a reader of the store half a minute
+            return await self._store.read(lambda conn: self._verify(conn, request))
+
+    def _verify(self, conn: Connection, request: pb.VerifyAuditChainRequest) -> pb.VerifyAuditChainResponse:
+        """In one snapshot, so that neither new entries nor those that are archived meanwhile are taken for a fault."""
+        head_seq, head_hash = rows.head(conn)
+        anchor_seq, anchor_hash = rows.anchor(conn)
+        walk = Walk(request.anchor_seq, request.anchor_hash)
+        out = pb.VerifyAuditChainResponse(head_seq=head_seq, head_hash=head_hash, first_seq=1)
+        if request.archives or 0 < request.anchor_seq <= anchor_seq:
+            self._along_archive(walk, anchor_seq, anchor_hash)
+        else:
+            out.first_seq = anchor_seq + 1
+            walk.begin_after(anchor_seq, anchor_hash)
+        stray = rows.page(conn, 0, 1)
+        if not walk.problem and stray and stray[0].seq <= anchor_seq:
+            walk.fail(stray[0].seq, f"all up to {anchor_seq} were archived, and it is in the database")
+        if not walk.problem:
+            _along_rows(walk, conn, head_seq, head_hash)
+        out.ok = walk.end()
+        out.verified_count, out.first_bad_seq, out.problem = walk.count, walk.bad_seq, walk.problem
         return out
+
+    def _along_archive(self, walk: Walk, last: int, last_hash: str) -> None:
+        """Up to entry `last`; what is there beyond it is still in the store too."""
+        try:
+            for entry in archived([self._archive]):
+                if walk.seq >= last or not walk.step(entry):
+                    break
+        except OSError as exc:
+            raise from_exception(exc, doing="reading the audit archive") from exc
+        if not walk.problem and walk.seq < last:
+            walk.fail(walk.seq + 1, f"it is missing: all up to {last} were archived, and {self._archive} lacks it")
+        elif not walk.problem and walk.hash != last_hash:
+            walk.fail(last, "it is not the entry that was archived last")
 
     async def export_audit_entries(
         self, request: pb.ExportAuditEntriesRequest, _call: Call
@@ -109,9 +123,18 @@ class AuditService(Service):
             after = found[-1].seq
 
 
-def _bad(out: pb.VerifyAuditChainResponse, seq: int, problem: str) -> pb.VerifyAuditChainResponse:
-    out.first_bad_seq, out.problem = max(seq, 1), problem
-    return out
+def _along_rows(walk: Walk, conn: Connection, head_seq: int, head_hash: str) -> None:
+    while walk.seq < head_seq:
+        found = [entry for entry in rows.page(conn, walk.seq) if entry.seq <= head_seq]
+        if not found:
+            walk.fail(walk.seq + 1, f"it and all after it are missing: the newest was entry {head_seq}")
+        if not all(map(walk.step, found)) or walk.problem:
+            return
+    beyond = rows.page(conn, head_seq, 1)
+    if walk.hash != head_hash:
+        walk.fail(walk.seq, "it is not the newest entry that was written")
+    elif beyond:
+        walk.fail(beyond[0].seq, "nothing but the trail itself knows of it")
 
 
 def _message(entry: AuditEntry) -> pb.AuditEntry:

@@ -4,7 +4,10 @@ The last row's number and hash also stand in `audit_head`: it lets an append go 
 when rows have been cut off its end. All rows of a group of writes are appended by three statements, so that auditing
 costs no fsync and little else.
 
-Who asks is known above, and what is written below: `current` carries the one to the other. Nothing is ever removed.
+Who asks is known above, and what is written below: `current` carries the one to the other.
+
+Nothing is removed but what is in an archive (`drop`, auditarchive): the last entry of that is the anchor, from which
+the chain goes on.
 """
 
 from __future__ import annotations
@@ -14,14 +17,17 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, literal_column, select, update
+from hypersdk.auditchain import GENESIS, AuditEntry
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, literal_column, select, update
 
-from hypersdk_kernel.model.audit import GENESIS, AuditEntry, AuditNote
+from hypersdk_kernel.model.audit import AuditNote
 from hypersdk_kernel.store import codec
 from hypersdk_kernel.store.tables import audit, audit_head
 from hypersdk_kernel.store.transaction import Group
 
 _HEAD = 1
+_ANCHOR = 2
+"""Rows of `audit_head`."""
 _CHUNK = 1000
 
 
@@ -78,7 +84,27 @@ _WRITE_HEAD = (
 
 def head(conn: Connection) -> tuple[int, str]:
     """Number and hash of the last row; (0, GENESIS) when there is none."""
-    found = conn.execute(select(audit_head.c.seq, audit_head.c.hash).where(audit_head.c.id == _HEAD)).one_or_none()
+    return _noted(conn, _HEAD)
+
+
+def anchor(conn: Connection) -> tuple[int, str]:
+    """Number and hash of the last row that was archived and dropped; (0, GENESIS) when none was."""
+    return _noted(conn, _ANCHOR)
+
+
+def drop(conn: Connection, after: int, last: AuditEntry) -> bool:
+    """Remove the rows behind the anchor, number `after`, up to `last`, which is the anchor from now on. False when the
+    anchor is another by now, and nothing was done."""
+    if anchor(conn)[0] != after:
+        return False
+    conn.execute(delete(audit).where(audit.c.seq > after, audit.c.seq <= last.seq))
+    conn.execute(delete(audit_head).where(audit_head.c.id == _ANCHOR))
+    conn.execute(insert(audit_head).values(id=_ANCHOR, seq=last.seq, hash=last.hash))
+    return True
+
+
+def _noted(conn: Connection, row: int) -> tuple[int, str]:
+    found = conn.execute(select(audit_head.c.seq, audit_head.c.hash).where(audit_head.c.id == row)).one_or_none()
     return (0, GENESIS) if found is None else (found.seq, found.hash)
 
 

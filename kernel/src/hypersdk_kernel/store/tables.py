@@ -154,6 +154,7 @@ audit_head = Table(
     Column("seq", BigInteger, nullable=False),
     Column("hash", String(64), nullable=False),
 )  # fmt: skip
+"""1: the newest entry. 2: the newest that was archived and is not in `audit` any more; none while nothing was."""
 
 schedules = Table(
     "schedules", metadata,

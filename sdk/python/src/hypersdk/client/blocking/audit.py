@@ -36,10 +36,18 @@ class Audit:
         )
 
     def verify(
-        self, *, anchor_seq: int = 0, anchor_hash: str = "", timeout_s: float | None = 600.0
+        self,
+        *,
+        anchor_seq: int = 0,
+        anchor_hash: str = "",
+        archives: bool = False,
+        timeout_s: float | None = 600.0,
     ) -> audit_pb2.VerifyAuditChainResponse:
-        """Compute every hash again. `anchor`: an entry whose hash was noted down elsewhere."""
-        request = audit_pb2.VerifyAuditChainRequest(anchor_seq=anchor_seq, anchor_hash=anchor_hash)
+        """Compute every hash again. `anchor`: an entry whose hash was noted down elsewhere. `archives`: also of the
+        entries that the daemon has archived."""
+        request = audit_pb2.VerifyAuditChainRequest(
+            anchor_seq=anchor_seq, anchor_hash=anchor_hash, archives=archives
+        )
         return self._caller.unary(self._stub.VerifyAuditChain, request, timeout_s)
 
     def export(self, *, after_seq: int = 0) -> Generator[audit_pb2.AuditEntry, None, None]:

@@ -135,20 +135,26 @@ class VerifyAuditChainRequest(_message.Message):
 
     ANCHOR_SEQ_FIELD_NUMBER: _builtins.int
     ANCHOR_HASH_FIELD_NUMBER: _builtins.int
+    ARCHIVES_FIELD_NUMBER: _builtins.int
     anchor_seq: _builtins.int
     """An entry whose hash was noted down elsewhere, and that hash; 0: none. It finds out what nothing inside the database
     can: that somebody has written the whole chain anew.
     """
     anchor_hash: _builtins.str
+    archives: _builtins.bool
+    """Begin with the entries that were archived, in the folder of the kernel that is asked; else with the oldest in the
+    database. An anchor that was archived implies it.
+    """
     def __init__(
         self,
         *,
         anchor_seq: _builtins.int = ...,
         anchor_hash: _builtins.str = ...,
+        archives: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anchor_hash", b"anchor_hash", "anchor_seq", b"anchor_seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anchor_hash", b"anchor_hash", "anchor_seq", b"anchor_seq", "archives", b"archives"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -164,6 +170,7 @@ class VerifyAuditChainResponse(_message.Message):
     HEAD_HASH_FIELD_NUMBER: _builtins.int
     FIRST_BAD_SEQ_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    FIRST_SEQ_FIELD_NUMBER: _builtins.int
     ok: _builtins.bool
     verified_count: _builtins.int
     """How many entries were found to be as they were written."""
@@ -173,6 +180,8 @@ class VerifyAuditChainResponse(_message.Message):
     first_bad_seq: _builtins.int
     """The first entry that is not as it was written, and what is wrong with it; 0 when `ok`."""
     problem: _builtins.str
+    first_seq: _builtins.int
+    """The first entry that was looked at: those before it were archived."""
     def __init__(
         self,
         *,
@@ -182,10 +191,11 @@ class VerifyAuditChainResponse(_message.Message):
         head_hash: _builtins.str = ...,
         first_bad_seq: _builtins.int = ...,
         problem: _builtins.str = ...,
+        first_seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_bad_seq", b"first_bad_seq", "head_hash", b"head_hash", "head_seq", b"head_seq", "ok", b"ok", "problem", b"problem", "verified_count", b"verified_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_bad_seq", b"first_bad_seq", "first_seq", b"first_seq", "head_hash", b"head_hash", "head_seq", b"head_seq", "ok", b"ok", "problem", b"problem", "verified_count", b"verified_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
