@@ -142,6 +142,7 @@ class World:
     async def set_clock(self, seconds):
         """The wall clock is set; monotonic time is not."""
         self.clock._now += seconds
+        self.engine.clock_watch.look()
         self.ring()
         await self.settle()
 

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from hypersdk.api.jobs.v1.jobs_pb2 import (
@@ -16,6 +16,7 @@ from hypersdk.api.jobs.v1.jobs_pb2 import (
     DependencyNeed,
     Job,
     JobState,
+    WatchJobsResponse,
 )
 from hypersdk.client import Client
 from hypersdk.errors import HyperError
@@ -23,6 +24,8 @@ from hypersdk.errors import HyperError
 from .effects import effects
 
 SUCCEEDED, FAILED = JobState.JOB_STATE_SUCCEEDED, JobState.JOB_STATE_FAILED
+ENDS = {"job.succeeded", "job.failed", "job.cancelled"}
+"""The events that end a job."""
 TERMINAL = {SUCCEEDED, FAILED, JobState.JOB_STATE_CANCELLED}
 
 
@@ -60,17 +63,13 @@ class Load:
 
     def _submit(self, client: Client, number: int) -> None:
         if number % 7 == 0:
-            batch = [
-                CreateJobRequest(job=self.job("effect-brief", n % 4), job_id=f"b{number}-{n}") for n in range(12)
-            ]
+            batch = [CreateJobRequest(job=self.job("effect-brief", n % 4), job_id=f"b{number}-{n}") for n in range(12)]
             self.acknowledged += [job.name for job in client.jobs.submit_many(batch)]
             return
         task = "effect" if number % 11 == 0 else "effect-brief"
         job = self.job(task, self._random.randrange(8))
         if self.acknowledged and number % 5 == 0:
-            job.dependencies.append(
-                Dependency(job=self.acknowledged[-1], need=DependencyNeed.DEPENDENCY_NEED_FINISHED)
-            )
+            job.dependencies.append(Dependency(job=self.acknowledged[-1], need=DependencyNeed.DEPENDENCY_NEED_FINISHED))
         self.acknowledged.append(client.jobs.submit(job, job_id=f"j{number}").name)
 
     def job(self, task: str, kind: int) -> Job:
@@ -102,7 +101,7 @@ def judge(client: Client, load: Load, journal: Path, *, exact: bool, timeout_s: 
     once; else an attempt may have had it and died before it could tell, and is followed by another."""
     jobs = {job.name: job for job in until_all_ended(client, timeout_s)}
     assert set(load.acknowledged) <= set(jobs), sorted(set(load.acknowledged) - set(jobs))[:5]
-    ends = Counter(_ends(client, max(int(job.etag.strip(chr(34))) for job in jobs.values())))
+    ends = Counter(event.job.name for event in changes(client, jobs.values()) if event.event_type in ENDS)
     assert {name: ends[name] for name in jobs if ends[name] != 1} == {}
     happened = effects(journal)
     assert {found: n for found, n in happened.items() if n != 1} == {}, "an attempt had its effect twice"
@@ -125,12 +124,11 @@ def judge(client: Client, load: Load, journal: Path, *, exact: bool, timeout_s: 
     return Counter(JobState.Name(job.state) for job in jobs.values())
 
 
-def _ends(client: Client, last: int) -> list[str]:
-    """The job of each event that ended one, up to the revision `last`."""
-    found: list[str] = []
+def changes(client: Client, jobs: Iterable[Job]) -> Iterator[WatchJobsResponse]:
+    """Every change of a job's state, by the log, up to the last one of `jobs`."""
+    last = max(int(job.etag.strip('"')) for job in jobs)
     for event in client.jobs.watch(since_revision=1, states_only=True):
-        if event.event_type in {"job.succeeded", "job.failed", "job.cancelled"}:
-            found.append(event.job.name)
+        yield event
         if event.revision >= last:
-            return found
+            return
     raise AssertionError("the watch ended")

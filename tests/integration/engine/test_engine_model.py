@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypersdk.errors import HyperError
 from hypersdk_kernel.engine.maintenance import Mode
+from hypersdk_kernel.model.clock import ManualClock
 from hypersdk_kernel.model.dependency import Dependency, Need, Unmet
 from hypersdk_kernel.model.job import NewJob
 from hypersdk_kernel.model.limit import Limit, Scope
@@ -43,6 +44,8 @@ class Ref:
     attempts: int = 0
     running: bool = False
     next_time: float = 0.0
+    wait_s: float = 0.0
+    next_monotonic: float = 0.0
     succeeded: int = 0
 
 
@@ -70,12 +73,12 @@ class Reference:
             return "wait"
         return "run"
 
-    def settle(self, now: float) -> None:
+    def settle(self, now: float, monotonic: float) -> None:
         """Times that are over, and ends that follow from other ends."""
         for ref in self.jobs.values():
             if ref.state in {"ready", "paused"} and ref.running and ref.deadline is not None and now >= ref.deadline:
                 ref.state, ref.running = "failed", False
-            if ref.state == "retrying" and now >= ref.next_time:
+            if ref.state == "retrying" and monotonic >= ref.next_monotonic:
                 ref.state = "ready"
         changed = True
         while changed:
@@ -86,14 +89,21 @@ class Reference:
                     if verdict in ENDS:
                         ref.state, changed = verdict, True
 
-    def end(self, ref: Ref, how: str, now: float) -> None:
+    def end(self, ref: Ref, how: str, clock: ManualClock) -> None:
         ref.running = False
         if how == "succeed":
             ref.state, ref.succeeded = "succeeded", ref.succeeded + 1
         elif how == "fail" or ref.attempts >= ref.max_attempts:
             ref.state = "failed"
         elif ref.state != "paused":
-            ref.state, ref.next_time = "retrying", now + BASE_S * ref.attempts
+            ref.state, ref.wait_s = "retrying", BASE_S * ref.attempts
+            ref.next_time, ref.next_monotonic = clock.now() + ref.wait_s, clock.monotonic() + ref.wait_s
+
+    def begin_anew(self, clock: ManualClock) -> None:
+        """A kernel that starts has only the wall clock to tell how much of a wait is left: at most all of it."""
+        for ref in self.jobs.values():
+            left_s = max(ref.next_time - clock.now(), 0.0)
+            ref.next_monotonic = clock.monotonic() + min(left_s, ref.wait_s)
 
 
 class EngineMachine(RuleBasedStateMachine):
@@ -136,7 +146,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     def may_start(self, job_id):
         ref = self.ref.jobs[job_id]
-        self.ref.settle(self.now)
+        self.ref.settle(self.now, self.world.clock.monotonic())
         ok = ref.state == "ready" and not ref.running and self.ref.verdict(ref, self.now) == "run"
         ref.attempts += 1
         ref.running = True
@@ -189,7 +199,7 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(data=st.data(), how=st.sampled_from(["succeed", "succeed", "fail", "stumble", "die"]))
     def finish(self, data, how):
         name = self.some(data, "ready", "paused", running=True)
-        self.ref.end(self.ref.jobs[name], how, self.now)
+        self.ref.end(self.ref.jobs[name], how, self.world.clock)
         self.do(self.world.finish(name, how))
 
     @precondition(lambda self: self.has("ready", "paused", "retrying"))
@@ -269,11 +279,12 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(meanwhile=st.lists(st.sampled_from(["succeed", "fail", "stumble", "die"]), max_size=2))
     def the_kernel_is_lost(self, meanwhile):
         self.do(self.world.lose())
+        self.ref.begin_anew(self.world.clock)
         for (name, number), how in zip(self.world.open_attempts(), meanwhile, strict=False):
             from support.engineworld import OUTCOMES
 
             self.world.attempts[name, number].finish(OUTCOMES[how])
-            self.ref.end(self.ref.jobs[name], how, self.now)
+            self.ref.end(self.ref.jobs[name], how, self.world.clock)
         self.do(self.world.boot())
 
     # What must hold.
@@ -282,7 +293,7 @@ class EngineMachine(RuleBasedStateMachine):
     def every_job_is_where_the_reference_has_it(self):
         if not hasattr(self, "world"):
             return
-        self.ref.settle(self.now)
+        self.ref.settle(self.now, self.world.clock.monotonic())
         for name, ref in self.ref.jobs.items():
             actual = self.world.jobs.peek(name)
             state = actual.state.value

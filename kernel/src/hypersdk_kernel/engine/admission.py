@@ -82,7 +82,7 @@ class Admission:
             if job.state is JobState.WAITING:
                 self._persist(job.name, lambda: self._release(job.id))
             else:
-                self.queue.push(job, self._facts(job))
+                self.queue.push(job, self._facts(job), self._clock.now())
                 if job.deadline is not None:
                     self.alarms.set(job.id, job.deadline)
 

@@ -1,4 +1,4 @@
-"""Alarms: many things due at wall times, one timer of the loop.
+"""Alarms: many things due at wall or monotonic times, one timer of the loop.
 
 The timer never sleeps longer than LOOK_S, so that a wall clock which is set, or a machine that slept, delays nothing by
 more. Tests advance their clock and call `ring_due`.
@@ -19,8 +19,9 @@ class Alarms:
     """Its life: `set` and `clear`; `close`. `ring` is called on the loop, once for each key that is due, in order of
     time."""
 
-    def __init__(self, clock: Clock, ring: Callable[[str], None]) -> None:
-        self._clock = clock
+    def __init__(self, clock: Clock, ring: Callable[[str], None], *, monotonic: bool = False) -> None:
+        """`monotonic`: for lengths of time, which do not change when the wall clock is set."""
+        self._now = clock.monotonic if monotonic else clock.now
         self._ring = ring
         self._due: dict[str, float] = {}
         self._heap: list[tuple[float, str]] = []
@@ -34,7 +35,7 @@ class Alarms:
         return self._due.get(key)
 
     def set(self, key: str, when: float) -> None:
-        """`key` is due at `when`, seconds since the epoch, and at no other time."""
+        """`key` is due at `when`, seconds, and at no other time."""
         if self._closed or self._due.get(key) == when:
             return
         self._due[key] = when
@@ -47,7 +48,7 @@ class Alarms:
 
     def ring_due(self) -> None:
         """Ring what is due now."""
-        now = self._clock.now()
+        now = self._now()
         while self._heap:
             when, key = self._heap[0]
             if self._due.get(key) != when:
@@ -76,5 +77,5 @@ class Alarms:
             self._timer.cancel()
             self._timer = None
         if self._heap and not self._closed:
-            delay = min(max(0.0, self._heap[0][0] - self._clock.now()), LOOK_S)
+            delay = min(max(0.0, self._heap[0][0] - self._now()), LOOK_S)
             self._timer = asyncio.get_running_loop().call_later(delay, self.ring_due)

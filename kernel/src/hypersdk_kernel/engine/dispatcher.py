@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from hypersdk.errors import HyperError, Unavailable, from_exception
+from hypersdk.errors import HyperError, Unavailable, from_exception, from_json
 
 from hypersdk_kernel.engine import takeup, taskspec
 from hypersdk_kernel.engine.admission import Admission
@@ -87,7 +87,7 @@ class Dispatcher:
         self._starting: set[str] = set()
         pool = BriefPool(runs / "brief", settings.brief_workers, self._preparer.confine)
         self._briefs = BriefDesk(self, self._store, clock, self._preparer, pool)
-        self._retries = Alarms(clock, self._due)
+        self._retries = Alarms(clock, self._due, monotonic=True)
         self._pumping = Alarms(clock, lambda _: self.pump())
         self._background = Background()
         self.admission = Admission(self._store, clock, self._preparer.facts, self._background.persist, self.pump)
@@ -134,7 +134,21 @@ class Dispatcher:
     def later(self, job: Job) -> None:
         """`job` is RETRYING: queue it again when its time has come."""
         self.forget(job.id)
-        self._retries.set(job.id, job.next_attempt_time or 0.0)
+        self._retries.set(job.id, self._clock.monotonic() + self._wait_s(job))
+
+    def _wait_s(self, job: Job) -> float:
+        """Until a RETRYING job's next attempt: as its policy said, also when the clock was set back since."""
+        left_s = max((job.next_attempt_time or 0.0) - self._clock.now(), 0.0)
+        hint_s = from_json(job.error).retry_after_s if job.error else None
+        return min(left_s, job.retry.delay_s(max(job.attempt_count, 1), 1.0, hint_s))
+
+    def clock_set(self, step: float) -> None:
+        """The wall clock was set by `step` seconds."""
+        if step < 0:
+            self.queue.set_back(self._clock.now(), -step)
+        self.admission.alarms.ring_due()
+        self.overrun.ring_due()
+        self.pump()
 
     def forget(self, job_id: str) -> None:
         """The job is neither queued nor due any more."""

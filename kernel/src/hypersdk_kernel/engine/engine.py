@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hypersdk_kernel.engine import taskspec
 from hypersdk_kernel.engine.bandwidth import Bandwidth
+from hypersdk_kernel.engine.clockwatch import ClockWatch
 from hypersdk_kernel.engine.connections import Connections
 from hypersdk_kernel.engine.dependencies import DependencyGate
 from hypersdk_kernel.engine.dispatcher import Dispatcher
@@ -69,6 +70,8 @@ class Engine:
         self.window_book.changed += [
             admission.reconsider_all, self.dispatcher.overrun.again, self.bandwidth.rebalance,
         ]  # fmt: skip
+        self.clock_watch = ClockWatch(clock)
+        self.clock_watch.on_step.append(self._clock_set)
         for part in (dependencies, self.window_book, self.control, self.reopening, self.groups):
             store.on_commit.append(part.notice)
 
@@ -83,11 +86,20 @@ class Engine:
         await self.dispatcher.start()
         await self.reopening.start()
         await self.groups.start()
+        await self.clock_watch.start()
         self.started = True
 
     async def stop(self) -> None:
         self.started = False
+        await self.clock_watch.stop()
         self.control.close()
         await self.groups.stop()
         await self.reopening.stop()
         await self.dispatcher.stop()
+
+    def _clock_set(self, step: float) -> None:
+        """Windows stand otherwise now, and so does everything that was reckoned by them; the rest may be due."""
+        self.dispatcher.clock_set(step)
+        for listener in self.window_book.changed:
+            listener()
+        self.reopening.alarms.ring_due()

@@ -81,10 +81,15 @@ class LimitBook:
             if limit is not None and limit.max_starts:
                 self._lately(count, limit, now).append(now)
 
+    def set_back(self, now: float, by: float) -> None:
+        """The clock that `now` is read from was set back by so many seconds: no start lies in the future."""
+        for count, starts in self._starts.items():
+            self._starts[count] = deque(start - by if start > now else start for start in starts)
+
     def _lately(self, count: Count, limit: Limit, now: float) -> deque[float]:
         starts = self._starts.setdefault(count, deque())
-        while starts and (starts[0] <= now - limit.period_s or starts[0] > now + limit.period_s):
-            starts.popleft()  # too long ago, or the clock was set back
+        while starts and starts[0] <= now - limit.period_s:
+            starts.popleft()
         return starts
 
 

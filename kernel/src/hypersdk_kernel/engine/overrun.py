@@ -5,6 +5,7 @@ Not here: how a runner is stopped and what that makes of the job (dispatcher, en
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
@@ -48,12 +49,18 @@ class Overrun:
         self._clock = clock
         self._stop = stop
         self._alarms = Alarms(clock, self._ring)
+        self._began: dict[str, tuple[int, float]] = {}
+        """By job id: the attempt, and the monotonic time at which it began: however the wall clock is set meanwhile, it
+        runs no longer and no shorter for that."""
         self.jobs: dict[str, Job] = {}
         """What runs or is paused with its runner, as it was when it was watched last."""
 
     def watch(self, job: Job) -> None:
         """`job` is RUNNING. Again, when something about its end has changed."""
         self.jobs[job.id] = job
+        if self._began.get(job.id, (0, 0.0))[0] != job.attempt_count:
+            ran_s = max(self._clock.now() - (job.attempt_start or math.inf), 0.0)
+            self._began[job.id] = job.attempt_count, self._clock.monotonic() - ran_s
         found = self._end(job)
         if found is None:
             self._alarms.clear(job.id)
@@ -61,13 +68,14 @@ class Overrun:
             self._alarms.set(job.id, found[0])
 
     def again(self) -> None:
-        """Windows have changed: reckon anew when each is to stop."""
+        """Windows have changed, or the clock was set: reckon anew when each is to stop."""
         for job in list(self.jobs.values()):
             self.watch(job)
 
     def forget(self, job_id: str) -> None:
         self._alarms.clear(job_id)
         self.jobs.pop(job_id, None)
+        self._began.pop(job_id, None)
 
     def ring_due(self) -> None:
         """For tests with a clock of their own."""
@@ -79,6 +87,7 @@ class Overrun:
     def close(self) -> None:
         self._alarms.close()
         self.jobs.clear()
+        self._began.clear()
 
     def _end(self, job: Job) -> tuple[float, Stop] | None:
         ends: list[tuple[float, Stop]] = []
@@ -86,9 +95,10 @@ class Overrun:
             ends.append((job.deadline, Stop("fail", deadline_passed(job))))
         if job.state is JobState.PAUSED:
             return ends[0] if ends else None
-        if job.max_run_s and job.attempt_start is not None:
-            ends.append((job.attempt_start + job.max_run_s, Stop("fail", run_time_exceeded(job))))
         now = self._clock.now()
+        if job.max_run_s:
+            left_s = self._began[job.id][1] + job.max_run_s - self._clock.monotonic()
+            ends.append((now + left_s, Stop("fail", run_time_exceeded(job))))
         ends += [end for closing in self.closings if (end := closing.closing(job, now)) is not None]
         return min(ends, key=lambda end: end[0], default=None)
 

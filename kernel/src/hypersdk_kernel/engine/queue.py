@@ -14,6 +14,7 @@ Not here: what keeps a job from being queued at all (gates), how limits are kept
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable
@@ -93,10 +94,12 @@ class ReadyQueue:
     def __contains__(self, job_id: object) -> bool:
         return job_id in self._lane_of
 
-    def push(self, job: Job, facts: Facts | None = None) -> None:
-        """Add, or put in its new place."""
+    def push(self, job: Job, facts: Facts | None = None, now: float = math.inf) -> None:
+        """Add, or put in its new place. A job of the future was made before the clock was set back, by `now` at the
+        latest."""
         facts = self._shared(facts or Facts(job.task, job.owner, job.labels))
-        self._place(job.id, (-job.rank, job.create_time - job.priority * AGEING_S, job.create_time, job.id), facts)
+        virtual = min(job.create_time, now) - job.priority * AGEING_S
+        self._place(job.id, (-job.rank, virtual, job.create_time, job.id), facts)
 
     def _shared(self, facts: Facts) -> Facts:
         """One object for all jobs of which the same is to be known: a hundred thousand have few different labels."""
@@ -165,6 +168,13 @@ class ReadyQueue:
         """What runs, by job id."""
         return {job_id: facts for job_id, (facts, _) in self._started.items()}
 
+    def set_back(self, now: float, by: float) -> None:
+        """The clock that `now` is read from was set back by so many seconds. What waits was made by then and has waited
+        as long as it had; else all that comes until the clock is where it was would pass it."""
+        self.limits.set_back(now, by)
+        for job_id, ((rank, virtual, created, _), facts) in self._waiting().items():
+            self._place(job_id, (rank, virtual - by if created > now else virtual, created, job_id), facts)
+
     def relimit(self, limits: Iterable[Limit]) -> None:
         """Other limits from now on: count what runs and sort what waits anew."""
         for _, counts in self._started.values():
@@ -174,11 +184,15 @@ class ReadyQueue:
             counts = self.limits.counts_of(facts)
             self._started[job_id] = facts, counts
             self.limits.count(counts, 1)
+        for job_id, (order, facts) in self._waiting().items():
+            self._place(job_id, order, facts)
+
+    def _waiting(self) -> dict[str, tuple[Order, Facts]]:
+        """What waits, taken out of its lanes."""
         waiting = {job_id: (lane.live[job_id], self._facts[job_id]) for job_id, lane in self._lane_of.items()}
         self._lanes.clear()
         self._lane_of.clear()
-        for job_id, (order, facts) in waiting.items():
-            self._place(job_id, order, facts)
+        return waiting
 
     def standing(self, job_id: str, now: float) -> tuple[int, str, float | None] | None:
         """Where a queued job stands: how many are before it, which limit (in words) its lane waits for or "", and when

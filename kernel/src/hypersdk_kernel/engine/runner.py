@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import structlog
@@ -265,13 +265,13 @@ class Runner:
                 self._finished.set()
 
     def _on_progress_message(self, params: Mapping[str, Any]) -> None:
-        now = self._clock.now()
-        progress = progress_from_wire(params, now)
+        progress = progress_from_wire(params, self._clock.now())
+        now = self._clock.monotonic()
         self._samples = [s for s in self._samples if s[0] > now - _RATE_WINDOW_S][-100:]
         self._samples.append((now, progress.bytes_done))
         seconds = now - self._samples[0][0]
         rate = int((progress.bytes_done - self._samples[0][1]) / seconds) if seconds > 0.2 else 0
-        self.progress = progress_from_wire(params, now, max(rate, 0))
+        self.progress = replace(progress, rate_bytes=max(rate, 0))
         if self._on_progress is not None:
             self._on_progress(self.progress)
 

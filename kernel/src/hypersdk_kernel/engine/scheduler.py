@@ -73,6 +73,10 @@ class Scheduler:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
+    def clock_set(self, _step: float) -> None:
+        """Something may be due already. What is due later by a clock that was set back needs no haste."""
+        self._wake.set()
+
     @property
     def next_due(self) -> float | None:
         """Wall time of the earliest."""

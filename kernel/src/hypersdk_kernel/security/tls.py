@@ -24,8 +24,9 @@ from hypersdk_kernel.security.private import ensure_directory, read_private, wri
 CA_DAYS = 3650
 SERVER_DAYS = 397
 RENEW_DAYS = 30
-BACKDATE = dt.timedelta(hours=1)
-"""Clocks of client and server differ; a certificate of the future is refused."""
+BACKDATE = dt.timedelta(days=2)
+"""Clocks of client and server differ, and ours may have been a day ahead when it was made: a certificate of the future
+is refused."""
 
 
 @dataclass(frozen=True, slots=True)

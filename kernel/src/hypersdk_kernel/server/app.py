@@ -186,6 +186,7 @@ async def kernel(settings: Settings, state: StateDir, clock: Clock) -> AsyncIter
         firing = Firing(store, jobs, job_maker(validator.check))
         scheduler = Scheduler(store, clock, firing)
         store.on_foreign.append(ForeignChanges(dispatcher))
+        engine.clock_watch.on_step.append(scheduler.clock_set)
         leadership = Leadership(store)
         leadership.add(engine)
         leadership.add(scheduler)
