@@ -111,8 +111,10 @@ def test_a_restored_copy_is_what_was_saved_and_the_old_state_is_kept(daemon, sou
     running = hypersdkd("restore-state", copy, "--state-dir", daemon.state)
     assert (running.returncode, "STATE_DIR_IN_USE" in running.stderr) == (6, True)
     assert daemon.stop() == 0
+    (daemon.state / "audit" / "audit-000000000001.jsonl").write_text("of entries that will be others\n")
     done = hypersdkd("restore-state", copy, "--state-dir", daemon.state)
     assert done.returncode == 0, done.stderr
+    assert not list((daemon.state / "audit").iterdir())
     daemon.start()
     with client_of(daemon) as client:
         assert [(j.name, j.state) for j in client.jobs.list()] == [("jobs/kept", JobState.JOB_STATE_SUCCEEDED)]
@@ -122,6 +124,7 @@ def test_a_restored_copy_is_what_was_saved_and_the_old_state_is_kept(daemon, sou
     names = {row[0] for row in sqlite3.connect(old).execute("SELECT id FROM jobs")}
     assert names == {"kept", "later"}
     assert list(daemon.state.glob("runs.before-restore-*"))
+    assert len(list(daemon.state.glob("audit.before-restore-*/audit-*.jsonl"))) == 1
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_the_directory_is_made_private_and_left_clean(tmp_path):
     with claim(tmp_path / "a" / "s") as state:
         assert stat.S_IMODE(state.path.stat().st_mode) == 0o700
         assert state.pid.read_text() == f"{os.getpid()}\n"
-    assert sorted(p.name for p in state.path.iterdir()) == ["lock", "plugins.d", "runs"]
+    assert sorted(p.name for p in state.path.iterdir()) == ["audit", "lock", "plugins.d", "runs"]
 
 
 def test_a_second_claim_names_the_holder_and_a_crash_lets_go(tmp_path):
