@@ -29,7 +29,7 @@ def postgres() -> Iterator[servers.Postgres]:
     why = servers.missing()
     if why:
         pytest.skip(why)
-    with servers.running() as server:
+    with servers.running(fsync=False) as server:
         yield server
 
 

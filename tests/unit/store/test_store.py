@@ -9,7 +9,7 @@ import pytest
 from hypersdk.errors import AlreadyExists, DataLoss, FailedPrecondition, HyperError, ResourceExhausted
 from hypersdk_kernel.model.clock import ManualClock
 from hypersdk_kernel.model.job import Job, JobState, Pin, Progress
-from hypersdk_kernel.store import codec, jobs
+from hypersdk_kernel.store import codec, jobs, postgresql
 from hypersdk_kernel.store.engine import Store
 from hypersdk_kernel.store.events import page
 from hypersdk_kernel.store.requests import RequestKey, once
@@ -186,3 +186,18 @@ def test_a_job_survives_its_encoding(progress, labels):
     import json
 
     assert codec.job_from_json(json.loads(codec.dumps(codec.job_to_json(made)))) == made
+
+
+async def test_a_store_hears_of_others_and_closes_without_waiting_for_the_next_look(pg_database, clock, monkeypatch):
+    monkeypatch.setattr(postgresql, "POLL_S", 60.0)
+    ours = await Store.open(pg_database.backend(), clock)
+    theirs = await Store.open(pg_database.backend(), clock)
+    heard = asyncio.Event()
+    ours.on_foreign.append(lambda events: heard.set())
+    async with asyncio.timeout(20):
+        for name in ("a", "b"):  # of the first it may hear by the look with which listening begins
+            heard.clear()
+            await theirs.write(adding(name))
+            await heard.wait()
+        await ours.close()
+        await theirs.close()

@@ -14,7 +14,10 @@ Not here: who leads (leader).
 from __future__ import annotations
 
 import contextlib
+import selectors
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
@@ -121,12 +124,15 @@ class Postgresql:
 
     def listen(self, poke: Callable[[int], None]) -> Callable[[], None] | None:
         stopped = threading.Event()
-        thread = threading.Thread(target=self._listen, args=(poke, stopped), name="store-listen", daemon=True)
+        woken, waker = socket.socketpair()
+        thread = threading.Thread(target=self._listen, args=(poke, stopped, woken), name="store-listen", daemon=True)
         thread.start()
 
         def stop() -> None:
             stopped.set()
+            waker.close()  # which ends its wait for the next notice
             thread.join()
+            woken.close()
 
         return stop
 
@@ -135,17 +141,22 @@ class Postgresql:
         dsn = self._url.set(drivername="postgresql").render_as_string(hide_password=False)
         return self._psycopg.connect(dsn, autocommit=True, **self._arguments)
 
-    def _listen(self, poke: Callable[[int], None], stopped: threading.Event) -> None:
+    def _listen(self, poke: Callable[[int], None], stopped: threading.Event, woken: socket.socket) -> None:
         while not stopped.is_set():
             try:
-                with self.connect() as conn:
+                with self.connect() as conn, selectors.DefaultSelector() as waiting:
                     conn.execute(f"LISTEN {CHANNEL}")
+                    waiting.register(conn, selectors.EVENT_READ)
+                    waiting.register(woken, selectors.EVENT_READ)
+                    due = 0.0
                     while not stopped.is_set():
-                        poke(0)
-                        for told in conn.notifies(timeout=POLL_S):
+                        now = time.monotonic()
+                        if now >= due:
+                            poke(0)
+                            due = now + POLL_S
+                        waiting.select(due - now)
+                        for told in conn.notifies(timeout=0):
                             poke(int(told.payload) if told.payload.isdecimal() else 0)
-                            if stopped.is_set():
-                                break
             except self._psycopg.Error as exc:
                 log.warning("store_listen_failed", error=str(exc).strip())
                 stopped.wait(POLL_S)
