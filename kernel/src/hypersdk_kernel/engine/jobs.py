@@ -76,7 +76,9 @@ class Jobs:
             return self._submission.write(tx, [draft], actor, beside)[0]
 
         looked_up = (*request_keys(key), *rows.keys(draft.job.id))
-        made = await self._store.write(lambda tx: once(tx, key, *_CODEC, lambda: add(tx)), keys=looked_up)
+        made = await self._store.write(
+            lambda tx: once(tx, key, *_CODEC, lambda: add(tx)), keys=looked_up, brief=beside is None
+        )
         if made.uid == draft.job.uid:  # not the remembered answer of an earlier request
             self._dispatcher.ready(made)
         return made

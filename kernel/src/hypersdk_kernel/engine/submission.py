@@ -17,7 +17,7 @@ from hypersdk_kernel.engine.transitions import announce
 from hypersdk_kernel.engine.windows import WindowBook
 from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.dependency import check_acyclic, compile_condition
-from hypersdk_kernel.model.job import Job, JobState, NewJob
+from hypersdk_kernel.model.job import Job, JobState, NewJob, numbered
 from hypersdk_kernel.model.names import check_id
 from hypersdk_kernel.model.randomness import random_uuid
 from hypersdk_kernel.store import jobs as rows
@@ -104,8 +104,7 @@ class Submission:
         for draft in drafts:
             if rows.taken(tx, draft.job.id):
                 raise exists(draft.job.name)
-            wanted = draft.job if beside is None else beside(tx, draft.job)
-            job = replace(wanted, revision=tx.new_revision())
+            job = numbered(draft.job if beside is None else beside(tx, draft.job), tx.new_revision())
             rows.add(tx, job, draft.connection_ids)
             announce(tx, job, "job.created", actor)
             made.append(job)

@@ -42,6 +42,17 @@ class Needs:
     repositories: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """Where in a schema resources are named: what of it leads to an `x-hypersdk-resource`."""
+
+    resource: str = ""
+    properties: Mapping[str, _Mark] = field(default_factory=dict)
+    items: _Mark | None = None
+
+
+_marks_of: dict[int, tuple[Mapping[str, Any], _Mark]] = {}
+
 _MAX_VIOLATIONS = 20
 
 
@@ -101,7 +112,7 @@ def needs(schema: Mapping[str, Any], spec: Mapping[str, Any]) -> Needs:
     connections: dict[str, str] = {}
     formats: dict[str, str] = {}
     repositories: dict[str, str] = {}
-    for path, resource, value in _marked(schema, spec, "job.spec"):
+    for path, resource, value in _marked(_marks(schema), spec, "job.spec"):
         if resource in {"connection", "machine"}:
             connections.setdefault(connection_of(value, path), path)
         elif resource == "format":
@@ -111,18 +122,40 @@ def needs(schema: Mapping[str, Any], spec: Mapping[str, Any]) -> Needs:
     return Needs(connections, formats, repositories)
 
 
-def _marked(schema: Mapping[str, Any], value: Any, path: str) -> Iterator[tuple[str, str, str]]:
-    resource = schema.get("x-hypersdk-resource")
-    if isinstance(resource, str) and isinstance(value, str) and value:
-        yield path, resource, value
-    properties = schema.get("properties")
-    if isinstance(value, dict) and isinstance(properties, dict):
-        for key in value.keys() & properties.keys():
-            yield from _marked(properties[key], value[key], f"{path}.{key}")
-    items = schema.get("items")
-    if isinstance(value, list) and isinstance(items, dict):
+def _marks(schema: Mapping[str, Any]) -> _Mark:
+    """By identity, as `_validator`."""
+    held = _marks_of.get(id(schema))
+    if held is not None and held[0] is schema:
+        return held[1]
+    if len(_marks_of) >= _VALIDATORS_KEPT:
+        _marks_of.clear()
+    made = _mark(schema) or _Mark()
+    _marks_of[id(schema)] = (schema, made)
+    return made
+
+
+def _mark(schema: Mapping[str, Any]) -> _Mark | None:
+    """None when nothing in it is marked."""
+    resource, properties, items = (schema.get(key) for key in ("x-hypersdk-resource", "properties", "items"))
+    inner = {key: _mark(s) for key, s in properties.items()} if isinstance(properties, dict) else {}
+    made = _Mark(
+        resource if isinstance(resource, str) else "",
+        {key: mark for key, mark in inner.items() if mark is not None},
+        _mark(items) if isinstance(items, dict) else None,
+    )
+    return made if made != _Mark() else None
+
+
+def _marked(mark: _Mark, value: Any, path: str) -> Iterator[tuple[str, str, str]]:
+    if mark.resource and isinstance(value, str) and value:
+        yield path, mark.resource, value
+    if mark.properties and isinstance(value, dict):
+        for key, inner in mark.properties.items():
+            if key in value:
+                yield from _marked(inner, value[key], f"{path}.{key}")
+    if mark.items is not None and isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _marked(items, item, f"{path}[{index}]")
+            yield from _marked(mark.items, item, f"{path}[{index}]")
 
 
 def choose(

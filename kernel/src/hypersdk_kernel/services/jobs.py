@@ -67,7 +67,7 @@ class JobService(Service):
     async def create_job(self, request: pb.CreateJobRequest, call: Call) -> pb.Job:
         new = new_job(request)
         made = await self._jobs.create(new, actor=call.actor, key=call.key, validate_only=request.validate_only)
-        return job_message(made)
+        return job_message(made, request.job.spec if made.id == new.id else None)
 
     async def batch_create_jobs(self, request: pb.BatchCreateJobsRequest, call: Call) -> pb.BatchCreateJobsResponse:
         news = [new_job(each) for each in request.requests]

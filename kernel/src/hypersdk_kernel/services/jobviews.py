@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from google.protobuf.struct_pb2 import Struct
 from hypersdk.api.jobs.v1 import jobs_pb2 as pb
 
 from hypersdk_kernel.model.delay import DEFAULT_EXPECTED_S, Delay
@@ -23,14 +24,15 @@ _UNMET_OF = {value: unmet for unmet, value in _UNMET.items()}
 _DEFAULT_PRIORITY = 50
 
 
-def job_message(job: Job) -> pb.Job:
+def job_message(job: Job, spec: Struct | None = None) -> pb.Job:
+    """`spec`: the job's, where it is a message already."""
     out = pb.Job(
         name=job.name,
         uid=job.uid,
         display_name=job.display_name,
         labels=job.labels,
         task=job.task,
-        spec=struct(job.spec),
+        spec=struct(job.spec) if spec is None else spec,
         priority=job.priority,
         retry_policy=retry_message(job.retry),
         bandwidth_limit_bytes=job.bandwidth_limit_bytes,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from hypersdk.api.jobs.v1 import jobs_pb2 as pb
 from hypersdk.errors import FieldViolation, InvalidArgument
 
@@ -9,6 +11,7 @@ from hypersdk_kernel.model.retry import Backoff, RetryPolicy
 from hypersdk_kernel.services.values import duration, seconds_of
 
 _DEFAULT = RetryPolicy()
+_NOTHING = pb.RetryPolicy()
 _STRATEGIES = {strategy: pb.BackoffStrategy.Value(f"BACKOFF_STRATEGY_{strategy.name}") for strategy in Backoff}
 _STRATEGY_OF = {value: strategy for strategy, value in _STRATEGIES.items()}
 
@@ -17,6 +20,8 @@ def retry_of(
     policy: pb.RetryPolicy, default: RetryPolicy = _DEFAULT, field: str = "job.retry_policy"
 ) -> RetryPolicy:
     """What a message asks for, `default` where it says nothing. Raises InvalidArgument (VALUE_INVALID)."""
+    if policy == _NOTHING:
+        return default
     if 0 < policy.multiplier < 1:
         rule = "must be 1 to 10, or 0 for the default"
         raise InvalidArgument(
@@ -38,7 +43,9 @@ def retry_of(
     )
 
 
+@lru_cache(maxsize=256)
 def retry_message(policy: RetryPolicy) -> pb.RetryPolicy:
+    """To be copied, not changed: it is kept, for jobs have few different policies."""
     return pb.RetryPolicy(
         max_attempts=policy.max_attempts,
         initial_delay=duration(policy.initial_delay_s),

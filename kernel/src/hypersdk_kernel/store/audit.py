@@ -57,24 +57,26 @@ current: ContextVar[AuditedCall | None] = ContextVar("audited_call", default=Non
 def append(group: Group, now: float, notes: Sequence[AuditNote]) -> None:
     """Put `notes` behind the last row, in order. `now`: seconds since the epoch."""
     cursor, statements = group.cursor, group.statements
-    cursor.execute(statements.sql(_LAST))
-    last = (cursor.fetchone() or (None,))[0] or 0
     cursor.execute(statements.sql(_READ_HEAD))
-    found = cursor.fetchone()
-    seq, previous = max(found[0] if found else 0, last), found[1] if found else GENESIS
+    last, head_seq, head_hash = cursor.fetchone() or (None, None, None)
+    seq, previous = max(head_seq or 0, last or 0), head_hash or GENESIS
     for note in notes:
         seq += 1
         entry = _entry(seq, now, note, previous)
         previous = entry.hash
         group.add(audit, {name: getattr(entry, name) for name in AuditEntry.__slots__})
-    if found is None:
+    if head_hash is None:
         group.add(audit_head, {"id": _HEAD, "seq": seq, "hash": previous})
     else:
         cursor.execute(statements.sql(_WRITE_HEAD), {"new_seq": seq, "new_hash": previous})
 
 
-_LAST = select(func.max(audit.c.seq))
-_READ_HEAD = select(audit_head.c.seq, audit_head.c.hash).where(audit_head.c.id == literal_column(str(_HEAD)))
+_IS_HEAD = audit_head.c.id == literal_column(str(_HEAD))
+_READ_HEAD = select(
+    select(func.max(audit.c.seq)).scalar_subquery(),
+    select(audit_head.c.seq).where(_IS_HEAD).scalar_subquery(),
+    select(audit_head.c.hash).where(_IS_HEAD).scalar_subquery(),
+)
 _WRITE_HEAD = (
     update(audit_head)
     .where(audit_head.c.id == literal_column(str(_HEAD)))

@@ -30,9 +30,17 @@ class Backend(Protocol):
         """A connection of the writer thread's own."""
         ...
 
+    def wait(self, conn: Connection, seconds: float) -> None:
+        """For so long a transaction that begins on `conn`, which is the writer's, waits for another process."""
+        ...
+
     def begin(self, conn: Connection) -> tuple[int, int] | None:
         """First thing in every writing transaction: the newest committed revision and the leader's epoch, which no
         other kernel can move until the transaction ends; None where there are no others."""
+        ...
+
+    def pipelined(self, conn: Connection) -> contextlib.AbstractContextManager[object]:
+        """Within, statements whose answers nobody reads are sent without waiting for those before them."""
         ...
 
     def end(self, conn: Connection, revision: int) -> None:

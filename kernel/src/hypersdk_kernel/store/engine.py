@@ -2,9 +2,13 @@
 
 Its life: `open`, then any number of `write`, `read`, `near`, then `close`.
 
-An fsync costs 1–10 ms and a transaction 0.1, so the writer takes whatever has queued up while the last commit was
-syncing and commits it as one (group commit); each function is undone alone when it raises. When the commit itself
-fails (disk full, PostgreSQL gone), every function of the group fails with it, and the next group starts anew.
+An fsync costs 1–10 ms and a transaction 0.1, so whatever has come up while the last commit was syncing is committed
+as one (group commit); each function is undone alone when it raises. When the commit itself fails (disk full,
+PostgreSQL gone), every function of the group fails with it, and the next group starts anew.
+
+Two threads that share the interpreter slow each other down at every statement. So a group of brief functions is
+filled into its transaction on the loop where a statement takes microseconds (SQLite), and the writer only makes it
+durable. The writer's connection belongs to whoever has the group: one at a time, in the order of the queue.
 
 Other kernels' events (PostgreSQL) are read by the same thread, either on their own or at the head of its next group,
 so that listeners hear every event once and in the order of revisions.
@@ -18,12 +22,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import structlog
 from hypersdk.errors import FailedPrecondition, ResourceExhausted
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Transaction
 from sqlalchemy.exc import DatabaseError
 
 from hypersdk_kernel.model.audit import AuditNote
@@ -50,21 +55,24 @@ _GROUP = 512
 _EVENTS_KEPT = 200_000
 _PRUNE_EVERY = 1000
 _QUEUE_LIMIT = 20_000
+_PATIENCE_S = 10.0
+"""For so long the writer waits for another process (a backup) that has the database locked."""
 _FOREIGN_PAGE = 1000
 _CURRENT_S = 3.0
 """For so long after the last look at other kernels' events what is held in memory may answer, seconds."""
 
 
 class _Work:
-    __slots__ = ("call", "emitted", "epoch", "error", "fn", "future", "keys", "notes", "result", "speaks")
+    __slots__ = ("brief", "call", "emitted", "epoch", "error", "fn", "future", "keys", "notes", "result", "speaks")
 
     def __init__(
-        self, fn: Callable[[Tx], Any], future: asyncio.Future[Any], keys: Iterable[Key], epoch: int | None
+        self, fn: Callable[[Tx], Any], future: asyncio.Future[Any], keys: Iterable[Key], epoch: int | None, brief: bool
     ) -> None:
         self.fn = fn
         self.future = future
         self.keys = keys
         self.epoch = epoch
+        self.brief = brief
         self.call = audit.current.get()
         self.notes: list[AuditNote] = []
         self.speaks = False
@@ -72,6 +80,17 @@ class _Work:
         self.result: Any = None
         self.error: BaseException | None = None
         self.emitted: list[Event] = []
+
+
+@dataclass(slots=True)
+class _Filling:
+    """A group in its transaction, which is not committed yet. Times by perf_counter."""
+
+    group: list[_Work]
+    began: float
+    transaction: Transaction | None = None
+    revision: int = 0
+    foreign: list[Event] = field(default_factory=list)
 
 
 class _Look:
@@ -128,7 +147,13 @@ class Store:
         self._pruned = last_revision // _PRUNE_EVERY
         self._looked = time.monotonic()
         self._loop = asyncio.get_running_loop()
-        self._queue: queue.SimpleQueue[_Work | _Look | None] = queue.SimpleQueue()
+        self._gathered: list[_Work] = []
+        self._turning = False
+        self._handed = 0
+        """Functions that the writer has, to run or only to commit."""
+        self._filled = False
+        """They are run already, and their transaction waits to be committed."""
+        self._queue: queue.SimpleQueue[list[_Work] | _Filling | _Look | None] = queue.SimpleQueue()
         self._readers = ThreadPoolExecutor(4, thread_name_prefix="store-read")
         self._near: Connection | None = None
         self._closed = False
@@ -162,14 +187,17 @@ class Store:
         """Have listeners heard all that was committed a few seconds ago, by whomever?"""
         return not self.shared or time.monotonic() - self._looked < _CURRENT_S
 
-    async def write(self, fn: Callable[[Tx], T], *, keys: Iterable[Key] = (), leading: bool = False) -> T:
-        """Run `fn` in the writer thread; return its result when it is durable. An exception of `fn` undoes `fn`
-        alone. `keys`: what it is going to ask `Tx.find` for, fetched for a whole group at once. `leading`: only as
-        long as we lead. Raises ResourceExhausted (DISK_FULL; STORE_OVERLOADED), FailedPrecondition (STORE_READ_ONLY,
+    async def write(
+        self, fn: Callable[[Tx], T], *, keys: Iterable[Key] = (), leading: bool = False, brief: bool = False
+    ) -> T:
+        """Run `fn` in a transaction; return its result when it is durable. An exception of `fn` undoes `fn` alone.
+        `keys`: what it is going to ask `Tx.find` for, fetched for a whole group at once. `leading`: only as long as
+        we lead. `brief`: it adds a few rows and no more, so it may run on the loop; else in the writer's thread.
+        Raises ResourceExhausted (DISK_FULL; STORE_OVERLOADED), FailedPrecondition (STORE_READ_ONLY,
         STORE_CLOSED, NOT_LEADER), Unavailable (STORE_UNAVAILABLE, STORE_BUSY)."""
         if self._closed:
             raise FailedPrecondition("the store is closed; the kernel is stopping", reason="STORE_CLOSED")
-        if self._queue.qsize() > _QUEUE_LIMIT:
+        if len(self._gathered) + self._handed > _QUEUE_LIMIT:
             raise ResourceExhausted(
                 "too many writes are waiting for the disk; try again", reason="STORE_OVERLOADED", retry_after_s=1.0
             )
@@ -178,8 +206,9 @@ class Store:
             epoch = self.epoch
             if epoch is None:
                 raise _not_leader()
-        work = _Work(fn, self._loop.create_future(), keys, epoch)
-        self._queue.put(work)
+        work = _Work(fn, self._loop.create_future(), keys, epoch, brief)
+        self._gathered.append(work)
+        self._rouse()
         result: T = await work.future  # a waiter that is cancelled cancels this future, which nothing else hangs on
         return result
 
@@ -209,6 +238,7 @@ class Store:
         self._closed = True
         if self._stop_listening is not None:
             await asyncio.to_thread(self._stop_listening)
+        self._hand_over(self._gathered)
         self._queue.put(None)
         await asyncio.to_thread(self._writer.join)
         self._readers.shutdown(wait=True)
@@ -223,64 +253,136 @@ class Store:
         except DatabaseError as exc:
             raise translate(exc) from exc
 
+    def _rouse(self) -> None:
+        """Take a turn when everybody has had theirs who is ready now: what they write goes together."""
+        if not self._turning:
+            self._turning = True
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        """On the loop: what was gathered, into its transaction here or to the writer."""
+        self._turning = False
+        if not self._gathered or self._filled:
+            return  # when that is durable, it is the turn of what has been gathered meanwhile
+        group = self._gathered
+        brief = not self.shared and len(group) <= _GROUP and all(work.brief for work in group)
+        if self._handed or not brief or self._taken // _PRUNE_EVERY != self._pruned:
+            self._hand_over(group)
+            return
+        filling = _Filling(group, time.perf_counter())
+        try:
+            filling.transaction = self._begin(0.0)
+        except Exception:  # noqa: BLE001 - another process has locked the database: the writer can wait for it
+            self._hand_over(group)
+            return
+        try:
+            self._run_all(filling, prune=False)
+        except Exception as exc:  # noqa: BLE001 - as in _finish
+            self._failed(filling, exc)
+        self._gathered = []
+        self._handed += len(group)
+        self._filled = True
+        self._queue.put(filling)
+
+    def _hand_over(self, group: list[_Work]) -> None:
+        self._gathered = []
+        self._handed += len(group)
+        for start in range(0, len(group), _GROUP):
+            self._queue.put(group[start : start + _GROUP])
+
     def _write_loop(self) -> None:
-        running = True
-        while running:
-            group: list[_Work] = []
-            looks = False
-            item = self._queue.get()
-            while item is not None:
-                if isinstance(item, _Look):
-                    looks = looks or item.revision == 0 or item.revision > self._seen
-                else:
-                    group.append(item)
-                if len(group) >= _GROUP or self._queue.empty():
-                    break
-                item = self._queue.get()
-            running = item is not None
-            if group:
-                self._commit(group)
-            elif looks:
-                self._look()
+        item = self._queue.get()
+        while item is not None:
+            after: list[_Work] | _Filling | _Look | Literal[False] | None = False
+            if isinstance(item, _Look):
+                if item.revision == 0 or item.revision > self._seen:
+                    self._look()
+            else:
+                if isinstance(item, list):
+                    after = self._join(item)
+                    item = self._fill(item)
+                self._finish(item)
+                self._loop.call_soon_threadsafe(self._settled, item)
+            item = self._queue.get() if after is False else after
         self._disconnect()
 
-    def _commit(self, group: list[_Work]) -> None:
-        began = time.perf_counter()
-        foreign: list[Event] = []
+    def _join(self, group: list[_Work]) -> list[_Work] | _Filling | Literal[False] | None:
+        """Add what has queued up behind `group` to it. The first thing that does not belong there, False when there is
+        none. Looks are dropped: filling the group will look."""
+        while len(group) < _GROUP and not self._queue.empty():
+            item = self._queue.get()
+            if isinstance(item, list):
+                group += item
+            elif not isinstance(item, _Look):
+                return item
+        return False
+
+    def _fill(self, group: list[_Work]) -> _Filling:
+        """Run the functions in a transaction. Without one in the answer they have failed."""
+        filling = _Filling(group, time.perf_counter())
         try:
-            conn = self._connect()
-            with conn.begin():
-                at = self.backend.begin(conn)
-                started = self._taken if at is None else at[0]
-                if started > self._seen and self.shared:
-                    foreign = _foreign(conn, self._seen, started)
-                tx = Group(conn, self._statements, started, None if at is None else at[1])
-                if len(group) > 1 or self.shared:
-                    tx.prefetch(key for work in group for key in work.keys)
-                for work in group:
-                    self._run(tx, work)
-                notes = [note for work in group for note in work.notes]
-                if notes:
-                    audit.append(tx, self._clock.now(), notes)
-                tx.flush()
-                self._prune(tx)
-                if tx.revision > started:
-                    self.backend.end(conn, tx.revision)
-                tx.cursor.close()
-            self._seen = self._taken = tx.revision
-            self._looked = time.monotonic()
+            filling.transaction = self._begin(_PATIENCE_S)
+            self._run_all(filling, prune=True)
+        except Exception as exc:  # noqa: BLE001 - as in _finish
+            self._failed(filling, exc)
+        return filling
+
+    def _begin(self, patience_s: float) -> Transaction:
+        conn = self._connect()
+        self.backend.wait(conn, patience_s)
+        return conn.begin()
+
+    def _run_all(self, filling: _Filling, *, prune: bool) -> None:
+        group, conn = filling.group, self._connect()
+        at = self.backend.begin(conn)
+        started = self._taken if at is None else at[0]
+        if started > self._seen and self.shared:
+            filling.foreign = _foreign(conn, self._seen, started)
+        tx = Group(conn, self._statements, started, None if at is None else at[1])
+        if len(group) > 1 or self.shared:
+            tx.prefetch(key for work in group for key in work.keys)
+        for work in group:
+            self._run(tx, work)
+        notes = [note for work in group for note in work.notes]
+        with self.backend.pipelined(conn):
+            if notes:
+                audit.append(tx, self._clock.now(), notes)
+            tx.flush()
+            if tx.revision > started:
+                self.backend.end(conn, tx.revision)
+        if prune:
+            self._prune(tx)
+        tx.cursor.close()
+        filling.revision = tx.revision
+
+    def _finish(self, filling: _Filling) -> None:
+        """Make it durable."""
+        try:
+            if filling.transaction is not None:
+                filling.transaction.commit()
+                self._seen = self._taken = filling.revision
+                self._looked = time.monotonic()
         except Exception as exc:  # noqa: BLE001 - whatever it was, nothing of the group is durable, and each waiter must hear of it
-            failure = self.backend.cause(translate(exc))
-            foreign = []
-            for work in group:
-                work.error = work.error or failure
-                work.emitted = []
-                if work.call is not None and work.speaks:
-                    work.call.written = False
-            self._after_failure()
+            self._failed(filling, exc)
         if self.on_group is not None:
-            self.on_group(len(group), time.perf_counter() - began)
-        self._loop.call_soon_threadsafe(self._settle, group, foreign)
+            self.on_group(len(filling.group), time.perf_counter() - filling.began)
+
+    def _failed(self, filling: _Filling, exc: Exception) -> None:
+        failure = self.backend.cause(translate(exc))
+        transaction, filling.transaction = filling.transaction, None
+        filling.foreign = []
+        for work in filling.group:
+            work.error = work.error or failure
+            work.emitted = []
+            if work.call is not None and work.speaks:
+                work.call.written = False
+        try:
+            if transaction is not None:
+                transaction.rollback()
+        except Exception as exc:  # noqa: BLE001 - what failed before is what the waiters hear of
+            log.info("store_rollback_failed", error=str(exc))
+            self._disconnect()
+        self._after_failure()
 
     def _run(self, group: Group, work: _Work) -> None:
         tx = Tx(group, self._clock.now())
@@ -344,6 +446,14 @@ class Store:
                 conn.close()
             except Exception as exc:  # noqa: BLE001 - it is broken, which is why we let go of it
                 log.info("store_disconnect_failed", error=str(exc))
+
+    def _settled(self, filling: _Filling) -> None:
+        """On the loop: the writer is done with it."""
+        self._handed -= len(filling.group)
+        self._filled = False
+        self._settle(filling.group, filling.foreign)
+        if self._gathered:
+            self._rouse()
 
     def _settle(self, group: list[_Work], foreign: list[Event]) -> None:
         """On the loop: tell of the events, then wake the waiters, so that who has its answer has also had its

@@ -24,10 +24,8 @@ from typing import Any, Literal
 import sqlalchemy
 import structlog
 from hypersdk.errors import FailedPrecondition, FieldViolation, HyperError, InvalidArgument
-from sqlalchemy import URL, Connection, func, select, update
+from sqlalchemy import URL, Connection
 from sqlalchemy.exc import ArgumentError
-
-from hypersdk_kernel.store.tables import cluster
 
 log = structlog.get_logger(__name__)
 
@@ -111,13 +109,26 @@ class Postgresql:
     def open_writer(self) -> Connection:
         return self.engine.connect().execution_options(isolation_level="READ COMMITTED")
 
+    def wait(self, conn: Connection, seconds: float) -> None:
+        """The server's lock_timeout sees to that."""
+
     def begin(self, conn: Connection) -> tuple[int, int] | None:
-        row = conn.execute(_LOCK).one()
-        return row.last_revision, row.epoch
+        cursor: Any = conn.connection.cursor()
+        with self.pipelined(conn), cursor:  # BEGIN goes along
+            cursor.execute(_LOCK)
+            last_revision, epoch = cursor.fetchone()
+        return last_revision, epoch
+
+    def pipelined(self, conn: Connection) -> contextlib.AbstractContextManager[object]:
+        raw: Any = conn.connection.driver_connection
+        pipelined: contextlib.AbstractContextManager[object] = raw.pipeline()
+        return pipelined if self._psycopg.Pipeline.is_supported() else contextlib.nullcontext()
 
     def end(self, conn: Connection, revision: int) -> None:
-        conn.execute(_ADVANCE, {"revision": revision})
-        conn.execute(_NOTIFY, {"payload": str(revision)})
+        cursor: Any = conn.connection.cursor()
+        with cursor:
+            cursor.execute(_ADVANCE, {"revision": revision})
+            cursor.execute(_NOTIFY, {"revision": str(revision)})
 
     def cause(self, failure: HyperError) -> HyperError:
         return failure
@@ -162,9 +173,9 @@ class Postgresql:
                 stopped.wait(POLL_S)
 
 
-_LOCK = select(cluster.c.last_revision, cluster.c.epoch).where(cluster.c.id == 1).with_for_update()
-_ADVANCE = update(cluster).where(cluster.c.id == 1).values(last_revision=sqlalchemy.bindparam("revision"))
-_NOTIFY = select(func.pg_notify(CHANNEL, sqlalchemy.bindparam("payload")))
+_LOCK = "SELECT last_revision, epoch FROM cluster WHERE id = 1 FOR UPDATE"
+_ADVANCE = "UPDATE cluster SET last_revision = %(revision)s WHERE id = 1"
+_NOTIFY = f"SELECT pg_notify('{CHANNEL}', %(revision)s)"
 
 
 def _invalid(rule: str) -> InvalidArgument:

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, event
 from hypersdk_kernel.store.errors import read_only
 
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "mmap_size=268435456")
+_WAITS = "hypersdk_waits_s"
 
 
 class Sqlite:
@@ -47,8 +48,16 @@ class Sqlite:
     def open_writer(self) -> Connection:
         return self.engine.connect().execution_options(hypersdk_writer=True)
 
+    def wait(self, conn: Connection, seconds: float) -> None:
+        if seconds != conn.info.get(_WAITS):
+            conn.info[_WAITS] = seconds
+            conn.connection.cursor().execute(f"PRAGMA busy_timeout={round(seconds * 1000)}")
+
     def begin(self, conn: Connection) -> tuple[int, int] | None:  # noqa: ARG002 - see Backend
         return None
+
+    def pipelined(self, conn: Connection) -> contextlib.AbstractContextManager[object]:  # noqa: ARG002 - see Backend
+        return contextlib.nullcontext()
 
     def end(self, conn: Connection, revision: int) -> None:
         """The next start reads the newest revision from the log."""
