@@ -19,7 +19,7 @@ from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.model.dependency import check_acyclic, compile_condition
 from hypersdk_kernel.model.job import Job, JobState, NewJob, numbered
 from hypersdk_kernel.model.names import check_id
-from hypersdk_kernel.model.randomness import random_uuid
+from hypersdk_kernel.model.randomness import new_uuid
 from hypersdk_kernel.store import jobs as rows
 from hypersdk_kernel.store.engine import Tx
 
@@ -67,7 +67,7 @@ class Submission:
         now = self._clock.now()
         job = Job(
             id=new.id,
-            uid=random_uuid(),
+            uid=new_uuid(),
             task=new.task,
             spec=dict(new.spec),
             state=JobState.QUEUED,

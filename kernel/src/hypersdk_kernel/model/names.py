@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 from hypersdk.errors import FieldViolation, InvalidArgument
 
@@ -10,7 +11,9 @@ from hypersdk_kernel.model.randomness import random_bytes
 
 ID_PATTERN = r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
 _ID = re.compile(rf"\A{ID_PATTERN}\Z")
-_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_PAIRS = [a + b for a in _DIGITS for b in _DIGITS]
+_MOMENTS = len(_DIGITS) ** 8
 
 
 def check_id(value: str, field: str) -> str:
@@ -40,10 +43,12 @@ def connection_of(name: str, field: str = "name") -> str:
 
 
 def new_id(prefix: str) -> str:
-    """A fresh id, `{prefix}-` and 12 random characters (62 bits): unguessable is not needed, unique is."""
-    number = int.from_bytes(random_bytes(8)) >> 2
+    """A fresh id: `{prefix}-`, 8 characters of the time in milliseconds, which sort by it until 2059, and 8 random ones
+    (41 bits). Unguessable is not needed, unique is, and what was made about the same time stands together in indexes.
+    """
+    number = (time.time_ns() // 1_000_000 % _MOMENTS) * _MOMENTS + int.from_bytes(random_bytes(8)) % _MOMENTS
     digits = ""
-    for _ in range(12):
-        number, digit = divmod(number, len(_ALPHABET))
-        digits += _ALPHABET[digit]
+    for _ in range(8):
+        number, pair = divmod(number, len(_PAIRS))
+        digits = _PAIRS[pair] + digits
     return f"{prefix}-{digits}"

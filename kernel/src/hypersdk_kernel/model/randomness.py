@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-import uuid
+import time
 
 _DRAWN = 4096
 _lock = threading.Lock()
@@ -27,6 +27,11 @@ def random_bytes(count: int) -> bytes:
     return out
 
 
-def random_uuid() -> str:
-    """A UUID of version 4 (RFC 9562)."""
-    return str(uuid.UUID(bytes=random_bytes(16), version=4))
+def new_uuid() -> str:
+    """A UUID of version 7 (RFC 9562): milliseconds since the epoch, then 74 random bits. What was made about the same
+    time stands together in an index, so that a thousand new rows write a few pages of it and not a thousand."""
+    at = time.time_ns() // 1_000_000 & (1 << 48) - 1
+    drawn = int.from_bytes(random_bytes(10))
+    number = at << 80 | 7 << 76 | (drawn & 0xFFF) << 64 | 0b10 << 62 | drawn >> 18
+    text = f"{number:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
