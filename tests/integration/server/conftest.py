@@ -30,6 +30,9 @@ class Daemon:
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise AssertionError(f"the daemon ended with {self.process.returncode}:\n{self.log.read_text()}")
+            if not (self.state / "hypersdkd.sock").exists():
+                time.sleep(0.01)
+                continue
             with contextlib.suppress(grpc.FutureTimeoutError), self.unix() as channel:
                 grpc.channel_ready_future(channel).result(0.5)
                 return
