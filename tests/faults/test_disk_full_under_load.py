@@ -70,7 +70,7 @@ def test_a_disk_that_fills_up_under_load_costs_no_acknowledged_job_and_doubles_n
                 ballast.unlink()
                 until_more(journal)  # nobody told it
             load.stop()
-            ended = judge(client, load, journal, exact=False)
+            ended = judge(client, load.acknowledged, journal, exact=False)
         print(dict(ended), len(load.acknowledged))
         assert daemon.stop() == 0
         with contextlib.closing(sqlite3.connect(daemon.state / "state.db")) as database:
@@ -134,7 +134,7 @@ def test_a_database_that_becomes_read_only_under_load_refuses_changes_and_loses_
                 until_more(journal)  # nobody told it
                 assert client.jobs.wait(slow.name, timeout_s=60).attempt_count == 1
             load.stop()
-            judge(client, load, journal, exact=True)
+            judge(client, load.acknowledged, journal, exact=True)
         assert daemon.stop() == 0
         with contextlib.closing(sqlite3.connect(daemon.state / "state.db")) as database:
             assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -167,7 +167,7 @@ def test_a_database_that_another_program_keeps_locked_refuses_and_goes_on_when_i
             other.execute("ROLLBACK")
             until_more(journal)
             load.stop()
-            judge(client, load, journal, exact=True)
+            judge(client, load.acknowledged, journal, exact=True)
         assert daemon.stop() == 0
     finally:
         daemon.close()

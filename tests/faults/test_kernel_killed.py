@@ -80,7 +80,7 @@ def test_kill_9_of_the_kernel_at_random_points_loses_no_job_and_doubles_no_effec
     load.stop()
     with client_of(killed) as client:
         client.schedules.pause("schedules/each-second")
-        ended = judge(client, load, journal, exact=True)
+        ended = judge(client, load.acknowledged, journal, exact=True)
         scheduled = list(client.jobs.list(filter='schedule = "schedules/each-second"', page_size=1000))
         times = [job.scheduled_time.ToNanoseconds() for job in scheduled]
         assert len(times) == len(set(times)) == client.schedules.get("schedules/each-second").counts.runs
@@ -106,7 +106,7 @@ def test_kill_9_of_runners_and_warm_workers_at_random_ends_every_job_once(killed
             done += 1
     load.stop()
     with client_of(killed) as client:
-        ended = judge(client, load, journal, exact=False)
+        ended = judge(client, load.acknowledged, journal, exact=False)
         repeated = {name for name, attempt in effects(journal) if attempt > 1}
     extra = sum(effects(journal).values()) - ended["JOB_STATE_SUCCEEDED"]
     print(f"{kills} kills, {len(load.acknowledged)} jobs, {dict(ended)}, {len(repeated)} retried, {extra} extra")

@@ -17,7 +17,7 @@ class Effect(Task):
     def run(self, context):
         spec = context.spec
         fail = spec.get("fail", "")
-        if fail == "never" or (fail == "once" and context.attempt == 1):
+        if fail in {"never", "away"} or (fail == "once" and context.attempt == 1):
             raise DataLoss("bad bytes") if fail == "never" else Unavailable("come back")
         time.sleep(spec.get("work_s", 0.0))
         context.check()
@@ -38,7 +38,9 @@ class Noop(Task):
 '''
 _SPEC = {
     "type": "object", "additionalProperties": False, "required": ["journal"],
-    "properties": {"journal": {"type": "string"}, "work_s": {"type": "number"}, "fail": {"enum": ["once", "never"]}},
+    "properties": {
+        "journal": {"type": "string"}, "work_s": {"type": "number"}, "fail": {"enum": ["once", "never", "away"]},
+    },
 }  # fmt: skip
 _COMPONENTS = {
     "task/effect": {"spec_schema": _SPEC},

@@ -2,8 +2,8 @@
 
 In memory there are a time and an id for each schedule, in a heap; everything else is read when it is due. Every change
 of a schedule, whoever made it, comes as an event that tells its next time. It sleeps on the loop's monotonic clock,
-which neither follows the wall clock when that is set nor runs while the machine is suspended, so it looks again at
-least every 30 s.
+which neither follows the wall clock when that is set nor runs while the machine is suspended, so it is woken when that
+has happened (`clock_set`), and looks again at least every 30 s.
 
 One kernel runs this at a time (the leader). Two that did would still make each job once: see firing.
 """
