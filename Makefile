@@ -51,7 +51,7 @@ build/ray: $(STAMP) plugins/executor-ray/ray.lock
 	  { rm -rf $@; echo "Ray could not be installed; the tests that need it will skip" >&2; }
 
 test: $(STAMP) system-tools build/proto-include build/ray
-	$(BIN)/pytest $(PYTEST_ARGS) -m "not soak"
+	$(BIN)/python -m tests.together $(PYTEST_ARGS)
 
 soak: $(STAMP) system-tools build/ray
 	$(BIN)/pytest $(PYTEST_ARGS) -m soak --timeout 3600
