@@ -68,7 +68,7 @@ def append(group: Group, now: float, notes: Sequence[AuditNote]) -> None:
     if head_hash is None:
         group.add(audit_head, {"id": _HEAD, "seq": seq, "hash": previous})
     else:
-        cursor.execute(statements.sql(_WRITE_HEAD), {"new_seq": seq, "new_hash": previous})
+        group.at_the_end(statements.sql(_WRITE_HEAD), {"new_seq": seq, "new_hash": previous})
 
 
 _IS_HEAD = audit_head.c.id == literal_column(str(_HEAD))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import sqlalchemy
 from hypersdk.errors import HyperError
@@ -39,12 +39,14 @@ class Backend(Protocol):
         other kernel can move until the transaction ends; None where there are no others."""
         ...
 
-    def pipelined(self, conn: Connection) -> contextlib.AbstractContextManager[object]:
-        """Within, statements whose answers nobody reads are sent without waiting for those before them."""
+    def together(self, conn: Connection) -> contextlib.AbstractContextManager[Any]:
+        """A cursor for statements whose answers nobody reads: they are carried out by the end of the block, in order,
+        in one round trip to a server. They are sent as one message, so that a kernel which is stopped in between never
+        keeps a server waiting inside a transaction otherwise than idle, which the server ends."""
         ...
 
-    def end(self, conn: Connection, revision: int) -> None:
-        """Last thing in a transaction that took revisions up to `revision`."""
+    def end(self, cursor: Any, revision: int) -> None:
+        """Last thing in a transaction that took revisions up to `revision`. `cursor`: one of `together`."""
         ...
 
     def cause(self, failure: HyperError) -> HyperError:

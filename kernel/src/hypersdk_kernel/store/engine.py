@@ -367,12 +367,12 @@ class Store:
         for work in group:
             self._run(tx, work)
         notes = [note for work in group for note in work.notes]
-        with self.backend.pipelined(conn):
-            if notes:
-                audit.append(tx, self._clock.now(), notes)
-            tx.flush()
+        if notes:
+            audit.append(tx, self._clock.now(), notes)
+        with self.backend.together(conn) as cursor:
+            tx.flush(cursor=cursor)
             if tx.revision > started:
-                self.backend.end(conn, tx.revision)
+                self.backend.end(cursor, tx.revision)
         if prune:
             self._prune(tx)
         tx.cursor.close()

@@ -114,21 +114,23 @@ class Postgresql:
 
     def begin(self, conn: Connection) -> tuple[int, int] | None:
         cursor: Any = conn.connection.cursor()
-        with self.pipelined(conn), cursor:  # BEGIN goes along
+        with cursor:
             cursor.execute(_LOCK)
             last_revision, epoch = cursor.fetchone()
         return last_revision, epoch
 
-    def pipelined(self, conn: Connection) -> contextlib.AbstractContextManager[object]:
+    @contextlib.contextmanager
+    def together(self, conn: Connection) -> Iterator[Any]:
         raw: Any = conn.connection.driver_connection
-        pipelined: contextlib.AbstractContextManager[object] = raw.pipeline()
-        return pipelined if self._psycopg.Pipeline.is_supported() else contextlib.nullcontext()
+        with self._psycopg.ClientCursor(raw) as cursor:
+            gathered = _Gathered(cursor)
+            yield gathered
+            if gathered.statements:
+                cursor.execute(";\n".join(gathered.statements))
 
-    def end(self, conn: Connection, revision: int) -> None:
-        cursor: Any = conn.connection.cursor()
-        with cursor:
-            cursor.execute(_ADVANCE, {"revision": revision})
-            cursor.execute(_NOTIFY, {"revision": str(revision)})
+    def end(self, cursor: Any, revision: int) -> None:
+        cursor.execute(_ADVANCE, {"revision": revision})
+        cursor.execute(_NOTIFY, {"revision": str(revision)})
 
     def cause(self, failure: HyperError) -> HyperError:
         return failure
@@ -176,6 +178,17 @@ class Postgresql:
 _LOCK = "SELECT last_revision, epoch FROM cluster WHERE id = 1 FOR UPDATE"
 _ADVANCE = "UPDATE cluster SET last_revision = %(revision)s WHERE id = 1"
 _NOTIFY = f"SELECT pg_notify('{CHANNEL}', %(revision)s)"
+
+
+class _Gathered:
+    """Statements that wait to be sent as one."""
+
+    def __init__(self, cursor: Any) -> None:
+        self.statements: list[str] = []
+        self._cursor = cursor
+
+    def execute(self, statement: str, parameters: Any = None) -> None:
+        self.statements.append(self._cursor.mogrify(statement, parameters))
 
 
 def _invalid(rule: str) -> InvalidArgument:

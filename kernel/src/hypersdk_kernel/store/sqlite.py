@@ -56,10 +56,10 @@ class Sqlite:
     def begin(self, conn: Connection) -> tuple[int, int] | None:  # noqa: ARG002 - see Backend
         return None
 
-    def pipelined(self, conn: Connection) -> contextlib.AbstractContextManager[object]:  # noqa: ARG002 - see Backend
-        return contextlib.nullcontext()
+    def together(self, conn: Connection) -> contextlib.AbstractContextManager[Any]:
+        return contextlib.closing(conn.connection.cursor())
 
-    def end(self, conn: Connection, revision: int) -> None:
+    def end(self, cursor: Any, revision: int) -> None:
         """The next start reads the newest revision from the log."""
 
     def cause(self, failure: HyperError) -> HyperError:

@@ -33,6 +33,7 @@ class Group:
         self.cursor = conn.connection.cursor()
         self.statements = statements
         self._pending: list[tuple[Table, Row]] = []
+        self._last: list[tuple[str, Row]] = []
         self._added: dict[Key, Row] = {}
         self._fetched: dict[Key, Row | None] = {}
 
@@ -68,17 +69,22 @@ class Group:
                 self._added.pop((table, row[key_of(table).name]), None)
         del self._pending[mark:]
 
-    def flush(self, count: int | None = None) -> None:
-        """Write what was gathered, or the first `count` rows of it."""
+    def at_the_end(self, statement: str, parameters: Row) -> None:
+        """To be executed after the last row was written."""
+        self._last.append((statement, parameters))
+
+    def flush(self, count: int | None = None, *, cursor: Any = None) -> None:
+        """Write what was gathered, or the first `count` rows of it. With a `cursor` by that, and it is the end."""
         rows = self._pending[:count]
-        if not rows:
-            return
         del self._pending[:count]
         by_table: dict[Table, list[Row]] = {}
         for table, row in rows:
             by_table.setdefault(table, []).append(row)
         for table, listed in by_table.items():
-            self.statements.insert(self.cursor, table, listed)
+            self.statements.insert(cursor or self.cursor, table, listed)
+        if cursor is not None:
+            for statement, parameters in self._last:
+                cursor.execute(statement, parameters)
 
     def forget_lookups(self) -> None:
         """Somebody runs SQL of its own: what was found before may not hold any more."""
