@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import lru_cache
 
 from hypersdk.errors import FieldViolation, InvalidArgument
 
@@ -46,9 +47,19 @@ def new_id(prefix: str) -> str:
     """A fresh id: `{prefix}-`, 8 characters of the time in milliseconds, which sort by it until 2059, and 8 random ones
     (41 bits). Unguessable is not needed, unique is, and what was made about the same time stands together in indexes.
     """
-    number = (time.time_ns() // 1_000_000 % _MOMENTS) * _MOMENTS + int.from_bytes(random_bytes(8)) % _MOMENTS
-    digits = ""
-    for _ in range(8):
-        number, pair = divmod(number, len(_PAIRS))
-        digits = _PAIRS[pair] + digits
-    return f"{prefix}-{digits}"
+    digits = _moment(time.time_ns() // 1_000_000)
+    drawn = int.from_bytes(random_bytes(6)) % _MOMENTS
+    return f"{prefix}-{digits}{_written(drawn)}"
+
+
+def _written(number: int) -> str:
+    """In 8 digits."""
+    number, last = divmod(number, len(_PAIRS))
+    number, third = divmod(number, len(_PAIRS))
+    first, second = divmod(number, len(_PAIRS))
+    return f"{_PAIRS[first]}{_PAIRS[second]}{_PAIRS[third]}{_PAIRS[last]}"
+
+
+@lru_cache(maxsize=1)
+def _moment(milliseconds: int) -> str:
+    return _written(milliseconds % _MOMENTS)

@@ -103,7 +103,7 @@ def new_job_of(job: pb.Job, job_id: str) -> NewJob:
         task=job.task,
         spec=dict_of(job.spec, "job.spec"),
         display_name=job.display_name,
-        labels=dict(job.labels),
+        labels=dict(job.labels) if job.labels else {},
         priority=job.priority if job.HasField("priority") else _DEFAULT_PRIORITY,
         retry=retry_of(job.retry_policy),
         bandwidth_limit_bytes=job.bandwidth_limit_bytes,
@@ -117,7 +117,7 @@ def new_job_of(job: pb.Job, job_id: str) -> NewJob:
         max_run_s=seconds_of(job.max_run_duration),
         window=id_of(job.window, "windows", "job.window") if job.window else "",
         executor=job.executor or "local",
-        placement=dict(job.placement),
+        placement=dict(job.placement) if job.placement else {},
         delay=_delay_of(job.delay) if job.HasField("delay") else None,
     )
 

@@ -55,9 +55,10 @@ _GROUP = 512
 _EVENTS_KEPT = 200_000
 _PRUNE_EVERY = 1000
 _QUEUE_LIMIT = 20_000
-_CALM = 5
-"""Turns of the loop without another write after which a group is complete; some 15 µs each when it is idle."""
-_GATHER_S = 0.004
+_CALM = 20
+"""Turns of the loop without another write after which a group is complete, where writes come together; some 15 µs each
+when it is idle."""
+_GATHER_S = 0.008
 """For so long a group is gathered at most, seconds."""
 _PATIENCE_S = 10.0
 """For so long the writer waits for another process (a backup) that has the database locked."""
@@ -153,9 +154,10 @@ class Store:
         self._loop = asyncio.get_running_loop()
         self._gathered: list[_Work] = []
         self._turning = False
-        self._counted = self._calm = 0
+        self._counted = self._calm = self._before = 0
         self._first = 0.0
-        """How many there were at the last turn, for how many turns no more came, and when the first did."""
+        """How many there were at the last turn, for how many turns no more came, in the group before, and when the
+        first came."""
         self._handed = 0
         """Functions that the writer has, to run or only to commit."""
         self._filled = False
@@ -296,15 +298,16 @@ class Store:
 
     def _more_to_come(self) -> bool:
         """Have some turns of the loop just brought more? A commit costs what ten functions cost, so it waits for those
-        that are already on their way."""
+        that are already on their way; hardly at all where writes come one by one."""
         gathered = len(self._gathered)
         self._calm = 0 if gathered > self._counted else self._calm + 1
         if self._counted == 0:
             self._first = time.monotonic()
         self._counted = gathered
-        if self._calm < _CALM and gathered < _GROUP and time.monotonic() - self._first < _GATHER_S:
+        calm = _CALM if max(gathered, self._before) > 1 else 1
+        if self._calm < calm and gathered < _GROUP and time.monotonic() - self._first < _GATHER_S:
             return True
-        self._counted = self._calm = 0
+        self._counted, self._calm, self._before = 0, 0, gathered
         return False
 
     def _hand_over(self, group: list[_Work]) -> None:

@@ -8,6 +8,7 @@ itself, and may run any SQL.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Table
@@ -20,6 +21,12 @@ from hypersdk_kernel.store.tables import events
 
 Key = tuple[Table, str]
 _SAVEPOINT = "hypersdk_fn"
+
+
+@cache
+def _key_name(table: Table) -> str:
+    """Of the only column of its primary key; empty when that has several."""
+    return key_of(table).name if len(table.primary_key.columns) == 1 else ""
 
 
 class Group:
@@ -56,8 +63,9 @@ class Group:
 
     def add(self, table: Table, row: Row) -> None:
         self._pending.append((table, row))
-        if len(table.primary_key.columns) == 1 and table is not events:
-            self._added[table, row[key_of(table).name]] = row
+        key = _key_name(table)
+        if key and table is not events:
+            self._added[table, row[key]] = row
 
     def mark(self) -> int:
         return len(self._pending)
@@ -65,8 +73,8 @@ class Group:
     def drop(self, mark: int) -> None:
         """Forget rows added since `mark`."""
         for table, row in self._pending[mark:]:
-            if len(table.primary_key.columns) == 1:
-                self._added.pop((table, row[key_of(table).name]), None)
+            if key := _key_name(table):
+                self._added.pop((table, row[key]), None)
         del self._pending[mark:]
 
     def at_the_end(self, statement: str, parameters: Row) -> None:
