@@ -22,6 +22,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, inser
 
 from hypersdk_kernel.model.audit import AuditNote
 from hypersdk_kernel.store import codec
+from hypersdk_kernel.store.statements import Statements
 from hypersdk_kernel.store.tables import audit, audit_head
 from hypersdk_kernel.store.transaction import Group
 
@@ -54,11 +55,14 @@ current: ContextVar[AuditedCall | None] = ContextVar("audited_call", default=Non
 """The call for which the code that runs now writes."""
 
 
-def append(group: Group, now: float, notes: Sequence[AuditNote]) -> None:
+def reading_head(statements: Statements) -> tuple[str, None]:
+    """What finds the `head` that `append` needs."""
+    return statements.sql(_READ_HEAD), None
+
+
+def append(group: Group, now: float, notes: Sequence[AuditNote], head: Sequence[Any]) -> None:
     """Put `notes` behind the last row, in order. `now`: seconds since the epoch."""
-    cursor, statements = group.cursor, group.statements
-    cursor.execute(statements.sql(_READ_HEAD))
-    last, head_seq, head_hash = cursor.fetchone() or (None, None, None)
+    last, head_seq, head_hash = head
     seq, previous = max(head_seq or 0, last or 0), head_hash or GENESIS
     for note in notes:
         seq += 1
@@ -68,7 +72,7 @@ def append(group: Group, now: float, notes: Sequence[AuditNote]) -> None:
     if head_hash is None:
         group.add(audit_head, {"id": _HEAD, "seq": seq, "hash": previous})
     else:
-        group.at_the_end(statements.sql(_WRITE_HEAD), {"new_seq": seq, "new_hash": previous})
+        group.at_the_end(group.statements.sql(_WRITE_HEAD), {"new_seq": seq, "new_hash": previous})
 
 
 _IS_HEAD = audit_head.c.id == literal_column(str(_HEAD))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 import sqlalchemy
 from hypersdk.errors import HyperError
 from sqlalchemy import Connection
+
+Statement = tuple[str, Any]
+"""In the driver's own form, and its parameters."""
+Rows = list[tuple[Any, ...]]
 
 
 class Backend(Protocol):
@@ -34,9 +38,10 @@ class Backend(Protocol):
         """For so long a transaction that begins on `conn`, which is the writer's, waits for another process."""
         ...
 
-    def begin(self, conn: Connection) -> tuple[int, int] | None:
+    def begin(self, conn: Connection, reads: Sequence[Statement]) -> tuple[tuple[int, int] | None, list[Rows]]:
         """First thing in every writing transaction: the newest committed revision and the leader's epoch, which no
-        other kernel can move until the transaction ends; None where there are no others."""
+        other kernel can move until the transaction ends (None where there are no others), and what `reads` find from
+        then on, in one round trip to a server."""
         ...
 
     def together(self, conn: Connection) -> contextlib.AbstractContextManager[Any]:
@@ -46,7 +51,8 @@ class Backend(Protocol):
         ...
 
     def end(self, cursor: Any, revision: int) -> None:
-        """Last thing in a transaction that took revisions up to `revision`. `cursor`: one of `together`."""
+        """Last thing in a transaction that took revisions up to `revision`, and its end where that saves a round trip.
+        `cursor`: one of `together`."""
         ...
 
     def cause(self, failure: HyperError) -> HyperError:

@@ -28,7 +28,7 @@ from typing import Any, Literal, TypeVar
 
 import structlog
 from hypersdk.errors import FailedPrecondition, ResourceExhausted
-from sqlalchemy import Connection, Transaction
+from sqlalchemy import Connection, Table, Transaction
 from sqlalchemy.exc import DatabaseError
 
 from hypersdk_kernel.model.audit import AuditNote
@@ -360,26 +360,36 @@ class Store:
 
     def _run_all(self, filling: _Filling, *, prune: bool) -> None:
         group, conn = filling.group, self._connect()
-        at = self.backend.begin(conn)
+        wanted = self._wanted(group)
+        reads = [self._statements.lookup(table, keys) for table, keys in wanted.items()]
+        at, (head, *found) = self.backend.begin(conn, [audit.reading_head(self._statements), *reads])
         started = self._taken if at is None else at[0]
         if started > self._seen and self.shared:
             filling.foreign = _foreign(conn, self._seen, started)
         tx = Group(conn, self._statements, started, None if at is None else at[1])
-        if len(group) > 1 or self.shared:
-            tx.prefetch(key for work in group for key in work.keys)
+        for (table, keys), rows in zip(wanted.items(), found, strict=True):
+            tx.learn(table, keys, rows)
         for work in group:
             self._run(tx, work)
         notes = [note for work in group for note in work.notes]
         if notes:
-            audit.append(tx, self._clock.now(), notes)
+            audit.append(tx, self._clock.now(), notes, head[0])
+        if prune:
+            self._prune(tx)
         with self.backend.together(conn) as cursor:
             tx.flush(cursor=cursor)
             if tx.revision > started:
                 self.backend.end(cursor, tx.revision)
-        if prune:
-            self._prune(tx)
         tx.cursor.close()
         filling.revision = tx.revision
+
+    def _wanted(self, group: list[_Work]) -> dict[Table, list[str]]:
+        """What the functions are going to look up by key, where that is cheaper at once."""
+        wanted: dict[Table, list[str]] = {}
+        if len(group) > 1 or self.shared:
+            for table, key in dict.fromkeys(key for work in group for key in work.keys):
+                wanted.setdefault(table, []).append(key)
+        return wanted
 
     def _finish(self, filling: _Filling) -> None:
         """Make it durable."""

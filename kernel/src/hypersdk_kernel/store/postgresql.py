@@ -18,7 +18,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import sqlalchemy
@@ -26,6 +26,8 @@ import structlog
 from hypersdk.errors import FailedPrecondition, FieldViolation, HyperError, InvalidArgument
 from sqlalchemy import URL, Connection
 from sqlalchemy.exc import ArgumentError
+
+from hypersdk_kernel.store.backend import Rows, Statement
 
 log = structlog.get_logger(__name__)
 
@@ -42,9 +44,11 @@ _CONNECT_ARGS: dict[str, Any] = {
     "connect_timeout": 5, "keepalives": 1, "keepalives_idle": 2, "keepalives_interval": 1, "keepalives_count": 3,
     "tcp_user_timeout": 5000, "application_name": "hypersdkd",
 }  # fmt: skip
+# A plan that is kept was made when the table was empty, and reads it from end to end ever after.
 _SESSION = {
     "idle_in_transaction_session_timeout": f"{IDLE_S}s", "statement_timeout": "60s", "lock_timeout": "15s",
     "tcp_keepalives_idle": "2", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "3", "synchronous_commit": "on",
+    "plan_cache_mode": "force_custom_plan",
 }  # fmt: skip
 
 
@@ -107,30 +111,33 @@ class Postgresql:
             )
 
     def open_writer(self) -> Connection:
-        return self.engine.connect().execution_options(isolation_level="READ COMMITTED")
+        """In autocommit: `begin` and `end` say BEGIN and COMMIT themselves, together with what is beside them."""
+        return self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
 
     def wait(self, conn: Connection, seconds: float) -> None:
         """The server's lock_timeout sees to that."""
 
-    def begin(self, conn: Connection) -> tuple[int, int] | None:
-        cursor: Any = conn.connection.cursor()
-        with cursor:
+    def begin(self, conn: Connection, reads: Sequence[Statement]) -> tuple[tuple[int, int] | None, list[Rows]]:
+        with self.together(conn) as cursor:
+            cursor.execute(_BEGIN)
             cursor.execute(_LOCK)
-            last_revision, epoch = cursor.fetchone()
-        return last_revision, epoch
+            for read in reads:
+                cursor.execute(*read)
+        (_, [(last_revision, epoch)], *found) = cursor.answers
+        return (last_revision, epoch), found
 
     @contextlib.contextmanager
     def together(self, conn: Connection) -> Iterator[Any]:
         raw: Any = conn.connection.driver_connection
         with self._psycopg.ClientCursor(raw) as cursor:
-            gathered = _Gathered(cursor)
-            yield gathered
-            if gathered.statements:
-                cursor.execute(";\n".join(gathered.statements))
+            together = _Together(cursor)
+            yield together
+            together.send()
 
     def end(self, cursor: Any, revision: int) -> None:
         cursor.execute(_ADVANCE, {"revision": revision})
         cursor.execute(_NOTIFY, {"revision": str(revision)})
+        cursor.execute(_COMMIT)
 
     def cause(self, failure: HyperError) -> HyperError:
         return failure
@@ -175,20 +182,32 @@ class Postgresql:
                 stopped.wait(POLL_S)
 
 
+_BEGIN, _COMMIT = "BEGIN ISOLATION LEVEL READ COMMITTED", "COMMIT"
 _LOCK = "SELECT last_revision, epoch FROM cluster WHERE id = 1 FOR UPDATE"
 _ADVANCE = "UPDATE cluster SET last_revision = %(revision)s WHERE id = 1"
 _NOTIFY = f"SELECT pg_notify('{CHANNEL}', %(revision)s)"
 
 
-class _Gathered:
-    """Statements that wait to be sent as one."""
+class _Together:
+    """Statements that are sent as one message; then `answers` has the rows of each."""
 
     def __init__(self, cursor: Any) -> None:
-        self.statements: list[str] = []
+        self.answers: list[Rows] = []
         self._cursor = cursor
+        self._statements: list[str] = []
 
     def execute(self, statement: str, parameters: Any = None) -> None:
-        self.statements.append(self._cursor.mogrify(statement, parameters))
+        self._statements.append(self._cursor.mogrify(statement, parameters))
+
+    def send(self) -> None:
+        if not self._statements:
+            return
+        cursor = self._cursor
+        cursor.execute(";\n".join(self._statements))
+        more = True
+        while more:
+            self.answers.append(cursor.fetchall() if cursor.description else [])
+            more = cursor.nextset()
 
 
 def _invalid(rule: str) -> InvalidArgument:

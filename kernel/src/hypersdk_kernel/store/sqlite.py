@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ import sqlalchemy
 from hypersdk.errors import DataLoss, HyperError
 from sqlalchemy import Connection, event
 
+from hypersdk_kernel.store.backend import Rows, Statement
 from hypersdk_kernel.store.errors import read_only
 
 _PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY", "mmap_size=268435456")
@@ -53,8 +54,9 @@ class Sqlite:
             conn.info[_WAITS] = seconds
             conn.connection.cursor().execute(f"PRAGMA busy_timeout={round(seconds * 1000)}")
 
-    def begin(self, conn: Connection) -> tuple[int, int] | None:  # noqa: ARG002 - see Backend
-        return None
+    def begin(self, conn: Connection, reads: Sequence[Statement]) -> tuple[tuple[int, int] | None, list[Rows]]:
+        with contextlib.closing(conn.connection.cursor()) as cursor:
+            return None, [_found(cursor, *read) for read in reads]
 
     def together(self, conn: Connection) -> contextlib.AbstractContextManager[Any]:
         return contextlib.closing(conn.connection.cursor())
@@ -76,6 +78,12 @@ class Sqlite:
 
     def listen(self, poke: Callable[[int], None]) -> Callable[[], None] | None:  # noqa: ARG002 - see Backend
         return None
+
+
+def _found(cursor: Any, statement: str, parameters: Any) -> Rows:
+    cursor.execute(statement, parameters or ())
+    found: Rows = cursor.fetchall()
+    return found
 
 
 def _engine(path: Path) -> sqlalchemy.Engine:

@@ -124,16 +124,10 @@ class Statements:
         row = cursor.fetchone()
         return None if row is None else dict(zip(table.columns.keys(), row, strict=True))
 
-    def fetch_many(self, cursor: Any, table: Table, keys: Sequence[str]) -> dict[str, Row | None]:
-        """Each key's row, or None, in one round trip."""
-        found: dict[str, Row | None] = dict.fromkeys(keys)
+    def lookup(self, table: Table, keys: Sequence[str]) -> tuple[str, Row]:
+        """What reads the rows of those keys, whole."""
         listed = json.dumps(keys) if self._dialect.name == "sqlite" else list(keys)
-        cursor.execute(self._select_many(table), {"keys": listed})
-        names, key = table.columns.keys(), key_of(table).name
-        for values in cursor.fetchall():
-            row = dict(zip(names, values, strict=True))
-            found[row[key]] = row
-        return found
+        return self._select_many(table), {"keys": listed}
 
 
 def _has_bytes(table: Table) -> bool:

@@ -44,14 +44,13 @@ class Group:
         self._added: dict[Key, Row] = {}
         self._fetched: dict[Key, Row | None] = {}
 
-    def prefetch(self, keys: Iterable[Key]) -> None:
-        """Look up what the functions are going to ask `find` for, all at once."""
-        wanted: dict[Table, list[str]] = {}
-        for table, key in dict.fromkeys(keys):
-            wanted.setdefault(table, []).append(key)
-        for table, listed in wanted.items():
-            for key, row in self.statements.fetch_many(self.cursor, table, listed).items():
-                self._fetched[table, key] = row
+    def learn(self, table: Table, keys: Iterable[str], rows: Iterable[Sequence[Any]]) -> None:
+        """`rows` are all of `table` that have one of `keys`, which functions are going to ask `find` for."""
+        names, key_name = table.columns.keys(), _key_name(table)
+        self._fetched.update(((table, key), None) for key in keys)
+        for values in rows:
+            row = dict(zip(names, values, strict=True))
+            self._fetched[table, row[key_name]] = row
 
     def find(self, table: Table, key: str) -> Row | None:
         known = self._added.get((table, key))
