@@ -17,12 +17,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypersdk.auditchain import GENESIS, AuditEntry
+from hypersdk.auditchain import GENESIS, AuditEntry, chained
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, literal_column, select, update
 
 from hypersdk_kernel.model.audit import AuditNote
 from hypersdk_kernel.store import codec
-from hypersdk_kernel.store.statements import Statements
+from hypersdk_kernel.store.statements import Row, Statements
 from hypersdk_kernel.store.tables import audit, audit_head
 from hypersdk_kernel.store.transaction import Group
 
@@ -66,9 +66,9 @@ def append(group: Group, now: float, notes: Sequence[AuditNote], head: Sequence[
     seq, previous = max(head_seq or 0, last or 0), head_hash or GENESIS
     for note in notes:
         seq += 1
-        entry = _entry(seq, now, note, previous)
-        previous = entry.hash
-        group.add(audit, {name: getattr(entry, name) for name in AuditEntry.__slots__})
+        row = _row(seq, now, note, previous)
+        previous = row["hash"]
+        group.add(audit, row)
     if head_hash is None:
         group.add(audit_head, {"id": _HEAD, "seq": seq, "hash": previous})
     else:
@@ -135,15 +135,19 @@ def page(
     return [AuditEntry(**row._mapping) for row in conn.execute(query)]  # documented name  # noqa: SLF001
 
 
-def _entry(seq: int, now: float, note: AuditNote, previous: str) -> AuditEntry:
-    values = {
+def _row(seq: int, now: float, note: AuditNote, previous: str) -> Row:
+    """The entry's columns."""
+    texts = {
         "actor": _text(note.actor, 128), "action": _text(note.action, 128), "subject": _text(note.subject, 512),
         "outcome": _text(note.outcome, 64), "details": _text(codec.dumps(dict(note.details)), 1 << 20),
     }  # fmt: skip
-    bare = AuditEntry(seq=seq, time=now, prev_hash=previous, hash="", **values)
-    return AuditEntry(seq=seq, time=now, prev_hash=previous, hash=bare.computed_hash(), **values)
+    return {
+        "seq": seq, "time": now, **texts, "prev_hash": previous, "hash": chained(seq, now, texts.values(), previous)
+    }  # fmt: skip
 
 
 def _text(value: str, longest: int) -> str:
     """What every database keeps as it is: no NUL, no lone surrogates, no more than the column has room for."""
+    if value.isascii() and "\0" not in value:
+        return value[:longest]
     return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()[:longest]

@@ -25,7 +25,14 @@ _quick = msgspec.json.Encoder().encode
 
 
 def dumps(value: Any) -> str:
-    return value.text if isinstance(value, Encoded) else _exact(value)
+    return value.text if isinstance(value, Encoded) else _text(value)
+
+
+def _text(value: Any) -> str:
+    try:
+        return _quick(value).decode()
+    except (TypeError, ValueError):  # a mapping that is no dict; a lone surrogate
+        return _exact(value)
 
 
 class Encoded(Mapping[str, Any]):

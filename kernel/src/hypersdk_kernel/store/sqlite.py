@@ -101,6 +101,10 @@ def _engine(path: Path) -> sqlalchemy.Engine:
 
     @event.listens_for(engine, "begin")
     def begin(conn: Connection) -> None:
-        conn.exec_driver_sql("BEGIN IMMEDIATE" if conn.get_execution_options().get("hypersdk_writer") else "BEGIN")
+        if not conn.get_execution_options().get("hypersdk_writer"):
+            conn.exec_driver_sql("BEGIN")
+            return
+        raw: Any = conn.connection.driver_connection
+        raw.execute("BEGIN IMMEDIATE")  # in the hot path: exec_driver_sql takes ten times as long
 
     return engine

@@ -28,6 +28,17 @@ GENESIS = "0" * 64
 PATTERN = "audit-*.jsonl"
 
 
+def chained(seq: int, time: float, texts: Iterable[str], prev_hash: str) -> str:
+    """The hash of an entry; `texts` are its actor, action, subject, outcome and details. Raises ValueError for a
+    `prev_hash` that is no hash."""
+    parts = [DOMAIN, struct.pack(">qd", seq, time)]
+    for text in texts:
+        encoded = text.encode("utf-8", "surrogatepass")
+        parts += (len(encoded).to_bytes(4), encoded)
+    parts.append(bytes.fromhex(prev_hash))
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
     """As it is stored. `time`: seconds since the epoch; `details`: the JSON text whose bytes were hashed."""
@@ -44,12 +55,8 @@ class AuditEntry:
 
     def computed_hash(self) -> str:
         """What `hash` is, if nobody has changed the entry. Raises ValueError for a `prev_hash` that is no hash."""
-        total = hashlib.sha256(DOMAIN + struct.pack(">qd", self.seq, self.time))
-        for text in (self.actor, self.action, self.subject, self.outcome, self.details):
-            encoded = text.encode("utf-8", "surrogatepass")
-            total.update(struct.pack(">I", len(encoded)) + encoded)
-        total.update(bytes.fromhex(self.prev_hash))
-        return total.hexdigest()
+        texts = (self.actor, self.action, self.subject, self.outcome, self.details)
+        return chained(self.seq, self.time, texts, self.prev_hash)
 
     def line(self) -> bytes:
         """As it is archived."""
