@@ -55,11 +55,10 @@ _GROUP = 512
 _EVENTS_KEPT = 200_000
 _PRUNE_EVERY = 1000
 _QUEUE_LIMIT = 20_000
-_CALM = 20
-"""Turns of the loop without another write after which a group is complete, where writes come together; some 15 µs each
-when it is idle."""
-_GATHER_S = 0.008
-"""For so long a group is gathered at most, seconds."""
+_GATHER_S = 0.004
+"""For so long a group waits at most for those who have written at the same time of late, seconds."""
+_FADING = 0.8
+"""What is left of their number after a group in which there were fewer."""
 _PATIENCE_S = 10.0
 """For so long the writer waits for another process (a backup) that has the database locked."""
 _FOREIGN_PAGE = 1000
@@ -154,10 +153,9 @@ class Store:
         self._loop = asyncio.get_running_loop()
         self._gathered: list[_Work] = []
         self._turning = False
-        self._counted = self._calm = self._before = 0
-        self._first = 0.0
-        """How many there were at the last turn, for how many turns no more came, in the group before, and when the
-        first came."""
+        self._timer: asyncio.TimerHandle | None = None
+        self._peak = 1.0
+        """How many have been waiting at once of late."""
         self._handed = 0
         """Functions that the writer has, to run or only to commit."""
         self._filled = False
@@ -217,7 +215,9 @@ class Store:
                 raise _not_leader()
         work = _Work(fn, self._loop.create_future(), keys, epoch, brief)
         self._gathered.append(work)
-        self._rouse()
+        if brief:
+            self._peak = max(self._peak, len(self._gathered) + self._handed)
+        self._consider()
         result: T = await work.future  # a waiter that is cancelled cancels this future, which nothing else hangs on
         return result
 
@@ -262,8 +262,22 @@ class Store:
         except DatabaseError as exc:
             raise translate(exc) from exc
 
-    def _rouse(self) -> None:
-        """Take a turn when everybody has had theirs who is ready now: what they write goes together."""
+    def _consider(self) -> None:
+        """Is it time for a group? A commit costs what ten functions cost, so it waits, if not for long, until as many
+        have come as have been seen waiting at once. Who is alone waits for nobody, nor does what is not brief: the
+        engine's own changes, on which others wait."""
+        if self._turning or self._filled or not self._gathered:
+            return  # when what is filled is durable, it is the turn of what has been gathered meanwhile
+        if len(self._gathered) >= self._peak or not self._gathered[-1].brief:
+            self._due()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(_GATHER_S, self._due)
+
+    def _due(self) -> None:
+        """A group, when everybody has had their turn who is ready now: what they write goes along."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if not self._turning:
             self._turning = True
             self._loop.call_soon(self._turn)
@@ -272,9 +286,6 @@ class Store:
         """On the loop: what was gathered, into its transaction here or to the writer."""
         self._turning = False
         if not self._gathered or self._filled:
-            return  # when that is durable, it is the turn of what has been gathered meanwhile
-        if self._more_to_come():
-            self._rouse()
             return
         group = self._gathered
         brief = not self.shared and len(group) <= _GROUP and all(work.brief for work in group)
@@ -295,20 +306,6 @@ class Store:
         self._handed += len(group)
         self._filled = True
         self._queue.put(filling)
-
-    def _more_to_come(self) -> bool:
-        """Have some turns of the loop just brought more? A commit costs what ten functions cost, so it waits for those
-        that are already on their way; hardly at all where writes come one by one."""
-        gathered = len(self._gathered)
-        self._calm = 0 if gathered > self._counted else self._calm + 1
-        if self._counted == 0:
-            self._first = time.monotonic()
-        self._counted = gathered
-        calm = _CALM if max(gathered, self._before) > 1 else 1
-        if self._calm < calm and gathered < _GROUP and time.monotonic() - self._first < _GATHER_S:
-            return True
-        self._counted, self._calm, self._before = 0, 0, gathered
-        return False
 
     def _hand_over(self, group: list[_Work]) -> None:
         self._gathered = []
@@ -488,8 +485,8 @@ class Store:
         self._handed -= len(filling.group)
         self._filled = False
         self._settle(filling.group, filling.foreign)
-        if self._gathered:
-            self._rouse()
+        self._peak *= _FADING
+        self._consider()
 
     def _settle(self, group: list[_Work], foreign: list[Event]) -> None:
         """On the loop: tell of the events, then wake the waiters, so that who has its answer has also had its
