@@ -57,7 +57,7 @@ _PRUNE_EVERY = 1000
 _QUEUE_LIMIT = 20_000
 _GATHER_S = 0.004
 """For so long a group waits at most for those who have written at the same time of late, seconds."""
-_FADING = 0.8
+_FADING = 0.9
 """What is left of their number after a group in which there were fewer."""
 _PATIENCE_S = 10.0
 """For so long the writer waits for another process (a backup) that has the database locked."""
@@ -485,7 +485,7 @@ class Store:
         self._handed -= len(filling.group)
         self._filled = False
         self._settle(filling.group, filling.foreign)
-        self._peak *= _FADING
+        self._peak = max(_FADING * self._peak, len(self._gathered))
         self._consider()
 
     def _settle(self, group: list[_Work], foreign: list[Event]) -> None:
