@@ -7,13 +7,16 @@ import signal
 import textwrap
 
 import pytest
+from hypersdk.errors import FailedPrecondition, Unavailable
 from hypersdk.plugin.manifest import Manifest
+from hypersdk_kernel.engine import background, dispatcher
 from hypersdk_kernel.engine.runnersettings import RunnerSettings
 from hypersdk_kernel.hosting.registry import Registry
 from hypersdk_kernel.model.job import NewJob
 from hypersdk_kernel.model.plugin import Generation, GenerationState, Plugin
 from hypersdk_kernel.model.retry import RetryPolicy
 from integration.engine.conftest import Kernel
+from support.trouble import Trouble
 
 TINY = '''
 import os, time
@@ -158,3 +161,29 @@ async def test_jobs_whose_worker_was_killed_while_no_kernel_lived_are_run_again(
     job = await second.until("t", *ENDS)
     assert (job.state.value, job.attempt_count) == ("succeeded", 2)
     await second.stop()
+
+
+@pytest.mark.parametrize("call", ["near", "write"])
+async def test_brief_jobs_that_cannot_be_begun_for_the_stores_sake_are_begun_later(kernel, monkeypatch, call):
+    monkeypatch.setattr(background, "_STORE_RETRY_S", 0.02)
+    monkeypatch.setattr(dispatcher, "_REST_S", 0.02)
+    store = kernel.dispatcher._store
+    read_only = FailedPrecondition("it is read-only", reason="STORE_READ_ONLY")
+    monkeypatch.setattr(store, call, Trouble(getattr(store, call), read_only, 3))
+    made = await kernel.jobs.create_many([tiny(kernel, f"t{n}") for n in range(20)], actor="test")
+    ended = [await kernel.until(job.id, *ENDS) for job in made]
+    assert {(job.state.value, job.attempt_count) for job in ended} == {("succeeded", 1)}
+    assert sorted(runs(kernel)) == sorted(job.name for job in made)
+
+
+async def test_brief_attempts_whose_beginning_was_committed_and_not_acknowledged_are_followed_by_others(
+    kernel, monkeypatch
+):
+    monkeypatch.setattr(background, "_STORE_RETRY_S", 0.02)
+    store = kernel.dispatcher._store
+    away = Unavailable("it is away", reason="STORE_UNAVAILABLE")
+    monkeypatch.setattr(store, "write", Trouble(store.write, away, 1, after=True))
+    made = await kernel.jobs.create_many([tiny(kernel, f"t{n}") for n in range(3)], actor="test")
+    ended = [await kernel.until(job.id, *ENDS) for job in made]
+    assert {job.state.value for job in ended} == {"succeeded"}
+    assert sorted(runs(kernel)) == sorted(job.name for job in made)

@@ -115,6 +115,9 @@ class Briefs:
             found = await self._store.near(lambda conn: rows.get_many(conn, job_ids))
             groups = self._grouped(job_ids, found, judge)
             await asyncio.gather(*(self._run_group(key, group) for key, group in groups.items()))
+        except HyperError as exc:  # of the read: groups see to their own
+            for job_id in job_ids:
+                self._owner.brief_refused(job_id, exc)
         finally:
             self.batches -= 1
         self._owner.brief_refused("", None)  # there is room for another batch

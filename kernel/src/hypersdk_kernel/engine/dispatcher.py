@@ -47,8 +47,11 @@ from hypersdk_kernel.model.job import Job, JobEvent, JobState, Progress
 from hypersdk_kernel.model.plugin import Generation
 from hypersdk_kernel.store import jobs as rows
 from hypersdk_kernel.store.engine import Store
+from hypersdk_kernel.store.errors import of_store
 
 log = structlog.get_logger(__name__)
+
+_REST_S = 2.0
 
 
 class Dispatcher:
@@ -69,6 +72,8 @@ class Dispatcher:
         """`verify` and `host_command`: see Preparer."""
         self.settings = settings
         self.draining = False
+        self._resting = False
+        """Nothing can be begun just now: the store or the folder of runs is in trouble."""
         self.maintenance = False
         """An operator wants nothing to start; what runs goes on."""
         self.on_progress: list[Callable[[str, Progress], None]] = []
@@ -170,7 +175,7 @@ class Dispatcher:
 
     def pump(self) -> None:
         """Start what there is room for."""
-        if not self._active or self.draining or self.maintenance:
+        if not self._active or self.draining or self.maintenance or self._resting:
             return
         now = self._clock.now()
         while self.running < self.settings.max_runners and (job_id := self.queue.pop(now)) is not None:
@@ -247,7 +252,11 @@ class Dispatcher:
         self.pump()
 
     async def _start_attempt(self, job_id: str) -> tuple[Job, Runner] | None:
-        job = await self._store.near(lambda conn: rows.get(conn, job_id))
+        try:
+            job = await self._store.near(lambda conn: rows.get(conn, job_id))
+        except HyperError as exc:
+            await self.start_failed(job_id, exc, begun=False)
+            return None
         if job is None or job.state is not JobState.QUEUED:
             return None
         if job.cancel_requested:
@@ -263,8 +272,12 @@ class Dispatcher:
             self.placing.check(job)
             components, spec = await self._preparer.prepare(job)
             number = job.attempt_count + 1
-            rundir.prepare(number)
-            lock_fd = rundir.lock()
+            try:
+                rundir.prepare(number)
+                lock_fd = rundir.lock()
+            except OSError as exc:  # a full or read-only disk is no fault of the job's
+                self._rest(job, from_exception(exc, doing="preparing the run directory"))
+                return None
             if lock_fd is None:
                 self._retry_start(job, "its last runner has not let go yet")
                 return None
@@ -298,6 +311,17 @@ class Dispatcher:
         log.info("attempt_delayed", job=job.name, why=why)
         asyncio.get_running_loop().call_later(0.5, self.ready, job)
 
+    def _rest(self, job: Job, error: HyperError) -> None:
+        """Begin nothing for a while, and `job` then."""
+        log.warning("starts_delayed", job=job.name, reason=error.reason, message=error.message)
+        self._resting = True
+        asyncio.get_running_loop().call_later(_REST_S, self._rested)
+        self.ready(job)
+
+    def _rested(self) -> None:
+        self._resting = False
+        self.pump()
+
     def _stop_running(self, job_id: str, stop: Stop) -> None:
         """What runs longer than it may is stopped; why is in the store before the runner hears of it."""
         runner = self.runners.get(job_id)
@@ -317,7 +341,7 @@ class Dispatcher:
 
     async def start_failed(self, job_id: str, error: HyperError, *, begun: bool) -> None:
         """Nothing was started. `begun`: the store has the attempt. Else the job is QUEUED still, or was cancelled or
-        paused in the meantime, and then that stands."""
+        paused in the meantime, and then that stands; or the store lost its answer, and has the attempt after all."""
         log.warning("attempt_start_failed", job=f"jobs/{job_id}", reason=error.reason, message=error.message)
 
         async def settle() -> None:
@@ -326,6 +350,10 @@ class Dispatcher:
                 return
             if begun:
                 await self._settle(job, None, Outcome("failed", error=error.to_json()))
+            elif job.state is JobState.RUNNING and job_id not in self.runners:
+                await self._settle(job, None, Outcome("lost", error=error.to_json()))
+            elif job.state is JobState.QUEUED and of_store(error):
+                self._rest(job, error)
             elif job.state is JobState.QUEUED and error.retryable:
                 self._retry_start(job, error.message)
             elif job.state is JobState.QUEUED:

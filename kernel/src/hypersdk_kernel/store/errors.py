@@ -31,6 +31,11 @@ def is_database(exc: BaseException) -> bool:
     return type(exc).__module__.startswith(_DRIVERS)
 
 
+def of_store(error: HyperError) -> bool:
+    """Is it the store's trouble, and no fault of what was to be written?"""
+    return error.reason.startswith("STORE_") or error.reason in {"DISK_FULL", "STATE_CORRUPT"}
+
+
 def is_operational(exc: BaseException) -> bool:
     """Is it about disk or connection rather than about the statement? (PEP 249, OperationalError)"""
     return is_database(exc) and any(base.__name__ == "OperationalError" for base in type(exc).__mro__)
