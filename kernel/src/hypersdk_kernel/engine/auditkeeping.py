@@ -15,6 +15,7 @@ from hypersdk.auditchain import AuditEntry, Walk
 from hypersdk.errors import HyperError
 from sqlalchemy import Connection
 
+from hypersdk_kernel.engine.background import Background
 from hypersdk_kernel.model.clock import Clock
 from hypersdk_kernel.store import audit as rows
 from hypersdk_kernel.store.auditarchive import AuditArchive
@@ -42,16 +43,13 @@ class AuditKeeping:
         self._clock = clock
         self._archive = archive
         self._kept = kept
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background()
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
+        self._background.spawn(self._run())
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await self._background.stop()
 
     async def sweep(self) -> int:
         """Look once; how many entries were archived."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
+from hypersdk_kernel.engine.background import Background
 from hypersdk_kernel.model.clock import Clock
 
 log = structlog.get_logger(__name__)
@@ -29,17 +30,14 @@ class ClockWatch:
         self.on_step: list[Callable[[float], None]] = []
         self._clock = clock
         self._ahead = self._read()
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background()
 
     async def start(self) -> None:
         self._ahead = self._read()
-        self._task = asyncio.create_task(self._run())
+        self._background.spawn(self._run())
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        await self._background.stop()
 
     def look(self) -> None:
         """Tell of a step since the last look."""

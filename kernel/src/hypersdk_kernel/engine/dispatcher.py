@@ -314,8 +314,9 @@ class Dispatcher:
     def _rest(self, job: Job, error: HyperError) -> None:
         """Begin nothing for a while, and `job` then."""
         log.warning("starts_delayed", job=job.name, reason=error.reason, message=error.message)
-        self._resting = True
-        asyncio.get_running_loop().call_later(_REST_S, self._rested)
+        if not self._resting:
+            self._resting = True
+            asyncio.get_running_loop().call_later(_REST_S, self._rested)
         self.ready(job)
 
     def _rested(self) -> None:

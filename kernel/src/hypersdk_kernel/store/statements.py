@@ -14,9 +14,10 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any
 
-import msgspec
 import sqlalchemy
 from sqlalchemy import ARRAY, JSON, ClauseElement, LargeBinary, Table, any_, bindparam, func, select
+
+from hypersdk_kernel.store import codec
 
 Row = dict[str, Any]
 
@@ -90,7 +91,7 @@ class Statements:
     def _execute(self, cursor: Any, statement: str, rows: Sequence[Row]) -> None:
         """PostgreSQL's driver sends a statement for each row of `executemany`, 40 µs of it; here they are one value."""
         if self._as_json:
-            cursor.execute(statement, {"rows": _encode(rows)})
+            cursor.execute(statement, {"rows": codec.dumps(rows)})
         else:
             cursor.executemany(statement, rows)
 
@@ -132,16 +133,6 @@ class Statements:
 
 def _has_bytes(table: Table) -> bool:
     return any(isinstance(column.type, LargeBinary) for column in table.columns)
-
-
-def _encode(rows: Sequence[Row]) -> str:
-    try:
-        return _quick(rows).decode()
-    except (TypeError, ValueError):  # a lone surrogate: for the database to refuse
-        return json.dumps(rows)
-
-
-_quick = msgspec.json.Encoder().encode
 
 
 def key_of(table: Table) -> sqlalchemy.Column[Any]:
